@@ -1,0 +1,115 @@
+"""Fashion-MNIST, a batch at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from d2l import torch as d2l
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from d2l_dense.blocks import check_positive
+from d2l_dense.data import files
+
+VALIDATION_PER_CLASS = 500
+
+
+class FashionMNIST(d2l.FashionMNIST):
+    """Fashion-MNIST in three disjoint splits: 55,000, 5,000 and 10,000 pictures.
+
+    The validation split holds the last 500 training pictures of each class, in
+    the order of the file; the test split is the data set's own. All pictures
+    rest in memory as uint8 and become floats in [0, 1] a batch at a time.
+
+    Batches: X (N, 1, *resize) float32, y (N,) int64
+
+    Args:
+        batch_size: pictures a batch.
+        resize: height and width of the pictures, bilinear; an int for squares.
+        root: folder to look into first, and to download to.
+        flip: whether each training picture is mirrored with probability 1/2.
+
+    Raises:
+        ValueError: if an argument is out of range, or a file is not the real one.
+        FileNotFoundError: if the files are nowhere and cannot be fetched.
+
+    Source: Xiao, Rasul and Vollgraf (2017). Chapter: "Training".
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        resize: int | Sequence[int] = (96, 96),
+        *,
+        root: str | Path | None = None,
+        flip: bool = True,
+    ) -> None:
+        # d2l.FashionMNIST gives text_labels and visualize; its constructor
+        # would download.
+        d2l.DataModule.__init__(self, root=root, num_workers=0)
+        resize = (resize, resize) if isinstance(resize, int) else tuple(resize)
+        self.save_hyperparameters(ignore=["root"])
+        check_positive(batch_size=batch_size)
+        if len(resize) != 2:
+            raise ValueError(f"resize={resize!r}: expected (height, width) or an int")
+        check_positive(**{"resize's height": resize[0], "resize's width": resize[1]})
+
+        arrays = [torch.tensor(files.read(p)) for p in files.fashion_mnist(root).values()]
+        images, labels, test_images, test_labels = arrays
+        labels, test_labels = labels.long(), test_labels.long()
+        held_out = torch.zeros(len(labels), dtype=torch.bool)
+        for label in range(10):
+            held_out[(labels == label).nonzero()[-VALIDATION_PER_CLASS:]] = True
+        self.train = _Split(images[~held_out], labels[~held_out], resize, flip)
+        self.val = _Split(images[held_out], labels[held_out], resize)
+        self.test = _Split(test_images, test_labels, resize)
+
+    def to(self, device: torch.device | str) -> "FashionMNIST":
+        """Move the pictures to a device; batches are then made there."""
+        for split in (self.train, self.val, self.test):
+            split.images, split.labels = split.images.to(device), split.labels.to(device)
+        return self
+
+    def get_dataloader(self, train: bool) -> DataLoader:
+        """Loader of the training or the validation split."""
+        return self._loader(self.train if train else self.val, shuffle=train)
+
+    def test_dataloader(self) -> DataLoader:
+        """Loader of the test split."""
+        return self._loader(self.test, shuffle=False)
+
+    def _loader(self, split: "_Split", shuffle: bool) -> DataLoader:
+        return DataLoader(split, self.batch_size, shuffle, collate_fn=_as_it_is)
+
+
+class _Split(Dataset):
+    """uint8 pictures (n, 28, 28) and their labels (n,), served by the batch."""
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, resize: tuple[int, int], flip: bool = False
+    ) -> None:
+        self.images, self.labels = images.unsqueeze(1), labels  # (n, 1, 28, 28)
+        self.resize, self.flip = resize, flip
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        X, y = self.__getitems__([index])
+        return X[0], y[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        chosen = torch.tensor(indices, device=self.images.device)
+        X = self.images[chosen]
+        if self.flip:
+            mirrored = torch.rand(len(X)).to(X.device) < 0.5
+            X = torch.where(mirrored[:, None, None, None], X.flip(-1), X)
+        X = X.float() / 255
+        if X.shape[-2:] != self.resize:
+            X = F.interpolate(X, self.resize, mode="bilinear", antialias=True)
+        return X, self.labels[chosen]
+
+
+def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch  # `__getitems__` has made the batch already

@@ -1,0 +1,129 @@
+"""The whole network."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from d2l import torch as d2l
+from torch import Tensor, nn
+
+from d2l_dense.blocks import DenseBlock, TransitionBlock, check_positive
+
+
+class DenseNet(d2l.Classifier):
+    """A stem, dense blocks with transitions between them, and a head.
+
+    Shape: (N, in_channels, H, W) -> (N, num_classes)
+
+    Args:
+        num_channels: channels after the stem.
+        growth_rate: channels that each layer adds (k in the paper).
+        arch: number of layers of each dense block.
+        lr: learning rate, or its peak if the trainer is given a schedule.
+        num_classes: number of classes.
+        in_channels: channels of the pictures.
+        bottleneck: width of the 1x1 convolution before each 3x3 one, in
+            multiples of `growth_rate`; None leaves it out.
+        compression: share of the channels that a transition keeps (theta).
+        bias: whether the convolutions have a bias, as D2L's have.
+        momentum: Nesterov momentum of the optimizer; 0 is plain SGD.
+        weight_decay: L2 penalty of the optimizer.
+
+    The five positional arguments and the default, with its 758,226 parameters,
+    are D2L's. Convolutions start from He's initialisation.
+
+    Raises:
+        ValueError: if an argument is out of range; it names the argument, its
+            value and what is allowed.
+
+    Source: Huang et al. (2017), sections 3 and 4.2; D2L, section 8.7.
+    Chapter: "The model".
+    """
+
+    def __init__(
+        self,
+        num_channels: int = 64,
+        growth_rate: int = 32,
+        arch: Sequence[int] = (4, 4, 4, 4),
+        lr: float = 0.1,
+        num_classes: int = 10,
+        *,
+        in_channels: int = 1,
+        bottleneck: int | None = None,
+        compression: float = 0.5,
+        bias: bool = True,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        check_positive(
+            num_channels=num_channels, num_classes=num_classes, in_channels=in_channels
+        )
+        if not isinstance(arch, Sequence) or isinstance(arch, str) or not arch:
+            raise ValueError(
+                f"arch={arch!r}: expected the number of layers of each dense block, "
+                "such as (4, 4, 4, 4)"
+            )
+        if not 0 < compression <= 1:
+            raise ValueError(f"compression={compression!r}: expected 0 < theta <= 1")
+        if not lr > 0:
+            raise ValueError(f"lr={lr!r}: expected a learning rate above 0")
+
+        stages: OrderedDict[str, nn.Module] = OrderedDict()
+        # ReLU and max pooling may change places, since both keep the order of
+        # numbers: after the pooling, ReLU has a quarter of the work.
+        stages["stem"] = nn.Sequential(
+            nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
+            nn.BatchNorm2d(num_channels),
+            nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+        )
+        channels = num_channels
+        for i, num_layers in enumerate(arch, start=1):
+            block = DenseBlock(
+                channels, num_layers, growth_rate, bottleneck=bottleneck, bias=bias
+            )
+            stages[f"block{i}"] = block
+            channels = block.out_channels
+            if i < len(arch):
+                narrow = int(channels * compression)
+                stages[f"transition{i}"] = TransitionBlock(channels, narrow, bias=bias)
+                channels = narrow
+        stages["head"] = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, num_classes),
+        )
+        self.net = nn.Sequential(stages)
+        self.apply(_initialise)
+
+    def training_step(self, batch: Sequence[Tensor]) -> Tensor:
+        """Report loss and accuracy of a batch (X, y); return the loss."""
+        Y_hat = self(*batch[:-1])  # (N, num_classes)
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=True)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Stochastic gradient descent with what the constructor was given."""
+        return torch.optim.SGD(
+            self.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.momentum > 0,
+        )
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. (2015), as in the paper's section 4.2."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,149 @@
+"""Recorded runs: one JSON file an experiment, arm and seed.
+
+`record.schema.json` beside this module says what a record holds; every record
+is checked against it when it is written and when it is read. Chapter: "Training".
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import torch
+from scipy import stats
+
+from d2l_dense.checkpoint import replace_file
+
+Record = dict[str, Any]
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+SCHEMA = json.loads(Path(__file__).with_name("record.schema.json").read_text())
+VERSIONS = ("torch", "torchvision", "lightning-fabric", "numpy", "d2l")
+
+
+def path(experiment: str, arm: str, seed: int, folder: Path = RESULTS) -> Path:
+    """Where a run's record is, or will be."""
+    return folder / f"{experiment}-{arm}-{seed}.json"
+
+
+def write(record: Record, folder: Path = RESULTS) -> Path:
+    """Check a record and put it in its place in one step; return the place.
+
+    Raises:
+        ValueError: if it does not fit the schema.
+        OSError: if the folder cannot be written.
+    """
+    place = path(record["experiment"], record["arm"], record["seed"], folder)
+    _check(record, place)
+    replace_file(place, (json.dumps(record, indent=1) + "\n").encode())
+    return place
+
+
+def load(experiment: str, arm: str = "*", folder: Path = RESULTS) -> list[Record]:
+    """Return the records of an experiment, or of one arm, by arm and seed.
+
+    Raises:
+        ValueError: if a file is not a record; names the file and the reason.
+    """
+    found = []
+    for place in folder.glob(f"{experiment}-{arm}-*.json"):
+        try:
+            record = json.loads(place.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{place} is not JSON ({error}). Restore it, or run "
+                f"python -m experiments {experiment} to make it anew."
+            ) from None
+        _check(record, place)
+        if place != path(record["experiment"], record["arm"], record["seed"], folder):
+            raise ValueError(
+                f"{place} holds {record['experiment']}, {record['arm']}, seed "
+                f"{record['seed']}: its name does not say so. Rename it."
+            )
+        found.append(record)
+    return sorted(found, key=lambda record: (record["arm"], record["seed"]))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean, sample standard deviation and 95 % interval of a figure over seeds.
+
+    With one run there is no spread: `std` and `interval` are then None.
+    """
+
+    mean: float
+    std: float | None
+    interval: tuple[float, float] | None
+    n: int
+
+    def __format__(self, spec: str) -> str:
+        if self.std is None:
+            return f"{self.mean:{spec}} (one run)"
+        return f"{self.mean:{spec}} ± {self.std:{spec}} (n = {self.n})"
+
+
+def summarise(records: Iterable[Record], key: str) -> Summary:
+    """Summarise one figure over runs; the interval is Student's t.
+
+    Raises:
+        ValueError: if there are no runs, or one lacks the figure.
+    """
+    records = list(records)
+    missing = [f"seed {r['seed']} of {r['arm']}" for r in records if key not in r]
+    if not records or missing:
+        raise ValueError(f"no {key} in {', '.join(missing) or 'no records'}")
+    values = np.array([record[key] for record in records], dtype=float)
+    mean, n = float(values.mean()), len(values)
+    if n == 1:
+        return Summary(mean, None, None, n)
+    std = float(values.std(ddof=1))
+    half = float(stats.t.ppf(0.975, n - 1)) * std / n**0.5
+    return Summary(mean, std, (mean - half, mean + half), n)
+
+
+def provenance(device: torch.device, precision: str) -> Record:
+    """Return hardware by type, versions, commit and date, for a new record."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "device": {
+            "type": device.type,
+            "name": name,
+            "cores": os.cpu_count() or 1,
+            "processes": int(os.environ.get("WORLD_SIZE", 1)),
+            "precision": precision,
+        },
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in VERSIONS},
+        "commit": _commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _check(record: Record, place: Path) -> None:
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    for error in validator.iter_errors(record):
+        raise ValueError(f"{place} does not fit the schema: {error.json_path}: {error.message}")
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "d2l_dense", "experiments")
+    return (git("rev-parse", "HEAD") or "unknown") + ("+changes" if changed else "")

@@ -1,0 +1,1 @@
+"""The long runs behind the figures: `python -m experiments NAME`."""

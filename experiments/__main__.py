@@ -1,0 +1,45 @@
+"""`python -m experiments NAME`: run what is not recorded yet, and record it."""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from d2l_dense import records
+
+NAMES = ("densenet",)
+CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, … (1)")
+    parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
+    parser.add_argument(
+        "--results", type=Path, default=records.RESULTS, help="where records go"
+    )
+    parser.add_argument(
+        "--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from"
+    )
+    options = parser.parse_args()
+    experiment = importlib.import_module(f"experiments.{options.name}")
+    arms = options.arms or list(experiment.ARMS)
+    for arm in arms:
+        if arm not in experiment.ARMS:
+            parser.error(f"no arm {arm!r}; there are {', '.join(experiment.ARMS)}")
+    for seed in range(options.seeds):
+        for arm in arms:
+            place = records.path(options.name, arm, seed, options.results)
+            if place.exists():
+                print(f"{place.name} is there")
+                continue
+            record = experiment.run(arm, seed, options.checkpoints)
+            print("wrote", records.write(record, options.results).name)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError, FloatingPointError) as error:
+        sys.exit(str(error))
