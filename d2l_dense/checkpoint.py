@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +35,62 @@ def replace_file(path: Path, data: bytes) -> None:
         ) from None
 
 
-def save(path: Path, run: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write the state of a run, and what identifies that run, in one step."""
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "run": run, "state": state}, buffer)
-    replace_file(path, buffer.getvalue())
+class Checkpoint:
+    """One file that holds where a run stands.
 
-
-def load(path: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """Return the state that `save` wrote for the same run.
-
-    Raises:
-        ValueError: if the file is cut, is no checkpoint of ours, or belongs to
-            another run; it names the file and what differs.
+    Args:
+        path: the file.
+        run: what identifies the run; another run's file is refused.
+        parts: objects with `state_dict` and `load_state_dict`.
     """
-    advice = "Delete it to start anew, or name another checkpoint"
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} is cut or no checkpoint ({reason}). {advice}."
-        ) from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a '{FORMAT}'. {advice}.")
-    for key in run:
-        if found["run"].get(key) != run[key]:
-            raise ValueError(
-                f"{path} belongs to another run: its {key} is "
-                f"{found['run'].get(key)!r}, this run's is {run[key]!r}. {advice}."
+
+    def __init__(self, path: Path, run: dict[str, Any], **parts: Any) -> None:
+        self.path, self.run, self.parts = path, run, parts
+
+    def save(self, history: list[dict[str, float]]) -> None:
+        """Write the parts and the history in one step.
+
+        Raises:
+            OSError: as `replace_file`.
+        """
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        content = {"format": FORMAT, "run": self.run, "history": history}
+        buffer = io.BytesIO()
+        torch.save(content | {"state": state}, buffer)
+        replace_file(self.path, buffer.getvalue())
+
+    def restore(self) -> list[dict[str, float]]:
+        """Load the parts and return the history: [] if there is no file yet.
+
+        Raises:
+            ValueError: if the file is cut, is no checkpoint of ours, or belongs
+                to another run; it names the file and what differs.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            found = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise self._refusal(f"is cut or no checkpoint ({reason})") from None
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise self._refusal(f"is not a '{FORMAT}'")
+        for key, value in self.run.items():
+            if found["run"].get(key) != value:
+                raise self._refusal(
+                    f"belongs to another run: its {key} is "
+                    f"{found['run'].get(key)!r}, this run's is {value!r}"
+                )
+        if found["state"].keys() != self.parts.keys():
+            raise self._refusal(
+                f"belongs to another run: it holds {', '.join(found['state'])}, "
+                f"this run needs {', '.join(self.parts)}"
             )
-    return found["state"]
+        for name, part in self.parts.items():
+            part.load_state_dict(found["state"][name])
+        return found["history"]
+
+    def _refusal(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self.path} {what}. Delete it to start anew, or name another checkpoint."
+        )

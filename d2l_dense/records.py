@@ -5,28 +5,20 @@ is checked against it when it is written and when it is read. Chapter: "Training
 """
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
-import torch
 from scipy import stats
 
 from d2l_dense.checkpoint import replace_file
 
 Record = dict[str, Any]
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 SCHEMA = json.loads(Path(__file__).with_name("record.schema.json").read_text())
-VERSIONS = ("torch", "torchvision", "lightning-fabric", "numpy", "d2l")
 
 
 def path(experiment: str, arm: str, seed: int, folder: Path = RESULTS) -> Path:
@@ -109,41 +101,9 @@ def summarise(records: Iterable[Record], key: str) -> Summary:
     return Summary(mean, std, (mean - half, mean + half), n)
 
 
-def provenance(device: torch.device, precision: str) -> Record:
-    """Return hardware by type, versions, commit and date, for a new record."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {
-        "device": {
-            "type": device.type,
-            "name": name,
-            "cores": os.cpu_count() or 1,
-            "processes": int(os.environ.get("WORLD_SIZE", 1)),
-            "precision": precision,
-        },
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in VERSIONS},
-        "commit": _commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
 def _check(record: Record, place: Path) -> None:
     validator = jsonschema.Draft202012Validator(SCHEMA)
     for error in validator.iter_errors(record):
-        raise ValueError(f"{place} does not fit the schema: {error.json_path}: {error.message}")
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "d2l_dense", "experiments")
-    return (git("rev-parse", "HEAD") or "unknown") + ("+changes" if changed else "")
+        raise ValueError(
+            f"{place} does not fit the schema: {error.json_path}: {error.message}"
+        )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from d2l_dense import DenseNet, FashionMNIST, Trainer, one_cycle, records
+from experiments.provenance import provenance
 
 ARMS: dict[str, dict[str, Any]] = {
     "ours": {
@@ -35,14 +36,17 @@ def run(
     """Train one arm from one seed, or go on with it; return its record."""
     configuration = ARMS[arm]
     torch.manual_seed(seed)  # of the initial weights
-    model, data = DenseNet(**configuration["model"]), FashionMNIST(**configuration["data"])
+    model, data = (
+        DenseNet(**configuration["model"]),
+        FashionMNIST(**configuration["data"]),
+    )
     trainer = Trainer(
         configuration["max_epochs"],
         schedule=one_cycle if configuration["schedule"] else None,
         seed=seed,
         checkpoint=checkpoints / f"densenet-{arm}-{seed}.pt",
     )
-    provenance = records.provenance(trainer.device, trainer.precision)
+    origin = provenance(trainer.device, trainer.precision)
     history = trainer.fit(model, data)
     data.train.flip = False
     record = {
@@ -50,7 +54,7 @@ def run(
         "arm": arm,
         "seed": seed,
         "configuration": configuration,
-        **provenance,
+        **origin,
         "seconds": sum(row["seconds"] for row in history),
         "history": history,
     }

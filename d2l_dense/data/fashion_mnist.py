@@ -55,7 +55,9 @@ class FashionMNIST(d2l.FashionMNIST):
             raise ValueError(f"resize={resize!r}: expected (height, width) or an int")
         check_positive(**{"resize's height": resize[0], "resize's width": resize[1]})
 
-        arrays = [torch.tensor(files.read(p)) for p in files.fashion_mnist(root).values()]
+        arrays = [
+            torch.tensor(files.read(p)) for p in files.fashion_mnist(root).values()
+        ]
         images, labels, test_images, test_labels = arrays
         labels, test_labels = labels.long(), test_labels.long()
         held_out = torch.zeros(len(labels), dtype=torch.bool)
@@ -68,7 +70,10 @@ class FashionMNIST(d2l.FashionMNIST):
     def to(self, device: torch.device | str) -> "FashionMNIST":
         """Move the pictures to a device; batches are then made there."""
         for split in (self.train, self.val, self.test):
-            split.images, split.labels = split.images.to(device), split.labels.to(device)
+            split.images, split.labels = (
+                split.images.to(device),
+                split.labels.to(device),
+            )
         return self
 
     def get_dataloader(self, train: bool) -> DataLoader:
@@ -87,7 +92,11 @@ class _Split(Dataset):
     """uint8 pictures (n, 28, 28) and their labels (n,), served by the batch."""
 
     def __init__(
-        self, images: Tensor, labels: Tensor, resize: tuple[int, int], flip: bool = False
+        self,
+        images: Tensor,
+        labels: Tensor,
+        resize: tuple[int, int],
+        flip: bool = False,
     ) -> None:
         self.images, self.labels = images.unsqueeze(1), labels  # (n, 1, 28, 28)
         self.resize, self.flip = resize, flip

@@ -1,0 +1,144 @@
+"""What the trainer stands on: devices, precision, layout, averages."""
+
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from d2l import torch as d2l
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils.data import DataLoader, Subset
+
+WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
+
+
+def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
+    """Return Lightning Fabric on the best device, and the precision it trains in.
+
+    Under torchrun it joins the other processes; elsewhere it takes one device.
+    """
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets both
+    nodes = int(os.environ.get("WORLD_SIZE", local)) // local
+    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes)
+    if precision == "auto":
+        precision = best_precision(fabric.device)
+    fabric = Fabric(
+        accelerator=accelerator, devices=local, num_nodes=nodes, precision=precision
+    )
+    fabric.launch()
+    return fabric, precision
+
+
+def best_precision(device: torch.device) -> str:
+    """Return bf16 where the hardware multiplies it, on older CUDA fp16, else fp32.
+
+    torch says that an older GPU can bf16 too; it only emulates it.
+    """
+    if device.type == "cpu":
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        bf16 = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return "bf16-mixed" if bf16 else "32-true"
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        return "bf16-mixed" if major >= 8 else "16-mixed"
+    return "32-true"
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a model to a device, in channels_last where convolutions gain by it."""
+    model.to(device)
+    dims = {p.dim() for p in model.parameters()}
+    if 4 in dims and 5 not in dims and device.type in ("cpu", "cuda"):
+        model.to(memory_format=torch.channels_last)
+
+
+def materialise(model: nn.Module, loader: DataLoader) -> None:
+    """Give lazy layers their shapes, by a forward pass over one batch."""
+    if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
+        with torch.no_grad():
+            model(*next(iter(loader))[:-1])
+
+
+def share(loader: DataLoader, fabric: Fabric) -> DataLoader:
+    """Return this process's part of a loader, for an evaluation.
+
+    A DistributedSampler would repeat examples until every process has as many;
+    here each example is seen exactly once, in some process.
+    """
+    rank, world = fabric.global_rank, fabric.world_size
+    if world == 1:
+        return loader
+    part = Subset(loader.dataset, range(rank, len(loader.dataset), world))
+    return DataLoader(part, loader.batch_size, collate_fn=loader.collate_fn)
+
+
+class Report:
+    """Collect what a model reports through `d2l.Module.plot`, and average it.
+
+    A context: within it, `plot` keeps the values on the device. D2L's own
+    draws, and waits for the device at every step.
+    """
+
+    def __init__(self, model: d2l.Module) -> None:
+        self.model, self.counts = model, []
+        self.values: dict[str, list[Tensor]] = defaultdict(list)
+
+    def __enter__(self) -> "Report":
+        self.model.plot = self._keep
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.model.plot
+
+    def _keep(self, key: str, value: Tensor, train: bool) -> None:
+        self.values[key].append(value.detach())
+
+    def averages(self, fabric: Fabric) -> dict[str, float]:
+        """Average over examples (`counts` a batch), over all processes."""
+        counts = torch.tensor(self.counts, dtype=torch.float64)
+        averages = {}
+        for key, values in self.values.items():
+            total = torch.stack(values).cpu().double() @ counts
+            both = torch.stack((total, counts.sum()))
+            both = fabric.all_reduce(both, reduce_op="sum")
+            averages[WORDS.get(key, key)] = (both[0] / both[1]).item()
+        return averages
+
+
+class LossWatch:
+    """Stop a run whose loss is not finite.
+
+    Reading a loss waits for the device, so it looks once a second, and at the end.
+    """
+
+    def __init__(self, epoch: str, checkpoint: str | Path | None) -> None:
+        self.epoch, self.checkpoint = epoch, checkpoint
+        self.losses: list[Tensor] = []
+        self.rates: list[float] = []
+        self.looked = time.monotonic()
+
+    def add(self, loss: Tensor, rate: float) -> bool:
+        """Note the loss of a step and its learning rate; True if it looked."""
+        self.losses.append(loss.detach())
+        self.rates.append(rate)
+        if time.monotonic() - self.looked < 1:
+            return False
+        self.check()
+        self.looked = time.monotonic()
+        return True
+
+    def check(self) -> None:
+        """Raise a FloatingPointError at the first loss that is not finite."""
+        finite = torch.stack(self.losses).isfinite().tolist()
+        if all(finite):
+            return
+        step = finite.index(False)
+        kept = f"; {self.checkpoint} holds the last good one" if self.checkpoint else ""
+        raise FloatingPointError(
+            f"the loss is {self.losses[step].item()} in {self.epoch}, step {step + 1}, "
+            f"at a learning rate of {self.rates[step]:.3g}{kept}. A lower rate or "
+            "gradient_clip_val may help"
+        )
