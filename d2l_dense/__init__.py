@@ -22,8 +22,10 @@ from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block
 from d2l_dense.data import FashionMNIST
 from d2l_dense.densenet import DenseNet
 from d2l_dense.trainer import Trainer, one_cycle
+from d2l_dense.variants import VARIANTS
 
 __all__ = [
+    "VARIANTS",
     "DenseBlock",
     "DenseNet",
     "FashionMNIST",

@@ -1,15 +1,33 @@
 """The parts of a DenseNet: layer, dense block, transition."""
 
+from collections.abc import Callable
+from math import isfinite
+from numbers import Real
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def check_positive(**arguments: int) -> None:
     """Raise a ValueError that names the first argument not a whole number > 0."""
     for name, value in arguments.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < 1:
+        if not is_count(value):
             raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
+
+
+def check_number(
+    name: str, value: float, fits: Callable[[float], bool], allowed: str
+) -> None:
+    """Raise a ValueError that names an argument not a finite number that fits."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not isfinite(value) or not fits(value):
+        raise ValueError(f"{name}={value!r}: expected {allowed}")
 
 
 def conv_block(

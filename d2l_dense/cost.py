@@ -1,24 +1,31 @@
-"""What a DenseNet costs, by arithmetic alone: the standard library only."""
+"""What a DenseNet costs, by arithmetic alone (standard library only)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import NamedTuple
 
-_FREE = ("lr", "momentum", "weight_decay", "memory")  # known, change nothing
+_DEFAULTS = dict(
+    num_channels=64, growth_rate=32, arch=(4, 4, 4, 4), lr=0.1, num_classes=10,
+    in_channels=1, bottleneck=None, compression=0.5, pool="avg", bias=True,
+    stem="imagenet", momentum=0.0, weight_decay=0.0, memory="plain",
+)  # fmt: skip
+_RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+_RESNETS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Row(NamedTuple):
-    """A layer, named "stage" or "stage.layer", and the shape it hands on."""
+    """A layer, "stage" or "stage.layer", and the shape (C, H, W) it makes."""
 
     name: str
-    shape: tuple[int, int, int]  # (C, H, W)
+    shape: tuple[int, int, int]
     parameters: int
-    macs: int  # of the forward pass, for the whole batch
-    activation_bytes: int  # for the whole batch
+    macs: int
+    activation_bytes: int
 
 
 class Summary(NamedTuple):
-    """The rows of a network, in the order in which they run, and totals."""
+    """The rows of a network in the order in which they run, and their sums."""
 
     rows: tuple[Row, ...]
     parameters: int
@@ -26,36 +33,24 @@ class Summary(NamedTuple):
     activation_bytes: int
 
     def by_stage(self) -> tuple[Row, ...]:
-        """Merge to "stem", "block1", "transition1", ..., "head"."""
-        groups = groupby(self.rows, key=lambda row: row.name.split(".")[0])
-        stages = [(name, tuple(rows)) for name, rows in groups]
-        return tuple(Row(s, r[-1].shape, *_totals(r)) for s, r in stages)
+        """One row for each of "stem", "block1", "transition1", ..., "head"."""
+        groups = groupby(self.rows, lambda row: row.name.split(".")[0])
+        parts = [(stage, _total(tuple(rows))) for stage, rows in groups]
+        return tuple(Row(s, p.rows[-1].shape, *p[1:]) for s, p in parts)
 
 
 def channels(in_channels: int, i: int, growth_rate: int) -> int:
-    """Channels after layer i of a block, C + i k; i = 0 is its input.
-
-    Raises: ValueError, if an argument is out of range.
-    Source: Huang et al. (2017), section 3. Chapter: "Dense blocks".
-    """
-    _check(in_channels=in_channels, growth_rate=growth_rate)
-    _check(least=0, i=i)
+    """Channels after layer i, c + ik. Source: see `block_parameters`."""
     return in_channels + i * growth_rate
 
 
 def layer_parameters(
-    in_channels: int,
-    growth_rate: int,
-    bottleneck: int | None = None,
-    bias: bool = True,
+    in_channels: int, growth_rate: int, bottleneck=None, bias=True
 ) -> int:
-    """Parameters of one dense layer that reads c channels: 2c + 9ck.
+    """Parameters of a dense layer that reads c channels, 2c + 9ck + k.
 
-    With a bottleneck b, of width m = bk: 2c + cm + 2m + 9mk. Biases add what
-    the convolutions write: k, with a bottleneck m + k.
-
-    Raises: ValueError, if an argument is out of range.
-    Source: Huang et al. (2017), section 3. Chapter: "Dense blocks".
+    A bottleneck of m = bk channels makes it 2c + cm + m + 2m + 9mk + k. The
+    lone m and k are the biases. Errors and source: see `block_parameters`.
     """
     return block_parameters(in_channels, 1, growth_rate, bottleneck, bias)
 
@@ -67,147 +62,138 @@ def block_parameters(
     bottleneck: int | None = None,
     bias: bool = True,
 ) -> int:
-    """Parameters of a dense block of L layers: a polynomial in L.
+    """Parameters of a dense block of L layers, L (sc + f) + sk L (L - 1) / 2.
 
-    A layer costs s = 2 + 9k for each channel that it reads (s = 2 + bk with
-    a bottleneck) and a constant f; it reads k channels more than the one
-    before it. In all L (s C + f) + s k L (L - 1) / 2: quadratic in L.
+    A layer costs s for each channel that it reads (2 + 9k, or 2 + bk with a
+    bottleneck) and f besides; it reads k channels more than the one before.
 
-    Raises: ValueError, if an argument is out of range.
+    Raises: ValueError, if a count is not a whole number of 1 or more.
     Source: Huang et al. (2017), section 3. Chapter: "Dense blocks".
     """
     _check(in_channels=in_channels, num_layers=num_layers)
     _check(growth_rate=growth_rate)
-    slope, fixed = 2 + 9 * growth_rate, growth_rate * bool(bias)
+    slope, fixed = 2 + 9 * growth_rate, bias * growth_rate
     if bottleneck is not None:
         _check(bottleneck=bottleneck)
-        width = bottleneck * growth_rate
-        slope, fixed = 2 + width, fixed + width * (slope + bool(bias))
-    pairs = num_layers * (num_layers - 1) // 2
-    return num_layers * (slope * in_channels + fixed) + (
-        slope * growth_rate * pairs
-    )
+        m = bottleneck * growth_rate
+        slope, fixed = 2 + m, (slope + bias) * m + fixed
+    last = in_channels + (num_layers - 1) * growth_rate  # what layer L reads
+    return num_layers * (slope * (in_channels + last) + 2 * fixed) // 2
 
 
 def summary(
-    config: Mapping[str, Any],
-    input_shape: Sequence[int],
-    *,
-    pool_first: bool = True,
-    bytes_per_element: int = 4,
+    config: dict, input_shape: tuple, *, pool_first=True, bytes_per_element=4
 ) -> Summary:
-    """Count a DenseNet, layer by layer, without building it.
-
-    Shape: `input_shape` is (N, C, H, W). MACs and bytes are for all N
-    pictures: N = 1 gives published figures.
+    """Count a DenseNet, layer by layer, for a batch of shape (N, C, H, W).
 
     Args:
-        config: keyword arguments of `DenseNet`, with its defaults.
-        input_shape: of a batch; C is the config's `in_channels`.
-        pool_first: transitions pool before they convolve, as ours do; False
-            counts the paper's and torchvision's order, 4 times the MACs.
-        bytes_per_element: 4 for float32.
+        config: keyword arguments of `DenseNet`, with the same defaults.
+        pool_first: transitions pool, then convolve; torchvision: False.
+        bytes_per_element: of an activation, 4 for float32.
 
-    MACs: those of convolutions and the linear layer; FLOPs are twice that.
-    Activation bytes: what a layer writes and the backward pass reads, if
-    `memory` is "plain" (other values are ignored). It keeps the output of
+    MACs are those of convolutions and the linear layer. Activation bytes are
+    what a layer writes and the backward pass reads if memory="plain": each
+    output of BN (ReLU works in place), pooling, concatenation and convolution
+    but a dense layer's last, which is copied; 8 bytes for an index of max
+    pooling. Not counted: the batch, parameters, logits, gradients, and the
+    mean and deviation that BN keeps of each channel.
 
-    - BN, with ReLU in place, and a mean and a deviation a channel, of 4
-      bytes or more, whatever `bytes_per_element` is;
-    - a convolution, but for a dense layer's last, which is concatenated;
-    - each concatenation, since the next BN reads it: quadratic in depth;
-    - each pooling; if it is max pooling, 8 bytes an element for its index.
-
-    The batch itself, parameters, gradients and the loss are not counted.
-
-    Raises:
-        ValueError: if a key is unknown, a value out of range, or the picture
-            too small; it names the argument and what is allowed.
-
-    Source: Huang et al. (2017), section 3; D2L, section 8.7.
-    Chapters: "The model", "Parameters", "Memory".
+    Raises: ValueError, naming the argument, its value and what is allowed.
+    Source: Huang et al. (2017), sections 3 and 4. Chapter: "Parameters".
     """
-    known = {**_densenet.__kwdefaults__, **dict.fromkeys(_FREE)}
     for key in config:
-        if key not in known:
-            allowed = ", ".join(known)
-            raise ValueError(f"config has {key!r}: expected one of {allowed}")
-    costly = {key: config[key] for key in config if key not in _FREE}
-    in_channels = {**known, **costly}["in_channels"]
-    count = _Count(input_shape, in_channels, bytes_per_element)
-    _densenet(count, pool_first, **costly)
-    return Summary(tuple(count.rows), *_totals(count.rows))
+        _require(key in _DEFAULTS, "config key", key, ", ".join(_DEFAULTS))
+    net = SimpleNamespace(**{**_DEFAULTS, **config})
+    c, k, theta = net.num_channels, net.growth_rate, net.compression
+    m, bias, size = (net.bottleneck or 0) * k, net.bias, bytes_per_element
+    _check(num_channels=c, num_classes=net.num_classes, bytes_per_element=size)
+    _require(0 < theta <= 1, "compression", theta, "0 < theta <= 1")
+    layers = isinstance(net.arch, Sequence) and len(net.arch)
+    _require(layers, "arch", net.arch, "the number of layers of each block")
+    rows = [_stem(input_shape, net.in_channels, c, net.stem, bias, size)]
+    for i, num_layers in enumerate(net.arch, start=1):
+        n, (_, h, w) = input_shape[0], rows[-1].shape
+        _check(**{f"arch[{i - 1}]": num_layers})
+        for j in range(1, num_layers + 1):
+            count = layer_parameters(c, k, net.bottleneck, bias)
+            macs = n * h * w * (c * m + 9 * m * k if m else 9 * c * k)
+            kept = n * h * w * (c + m + m + c + k)  # BN, conv, BN, cat
+            c, name = c + k, f"block{i}.layer{j}"
+            rows.append(Row(name, (c, h, w), count, macs, size * kept))
+        if i < len(net.arch):
+            name, shape = f"transition{i}", (int(c * theta), h // 2, w // 2)
+            remedy = "no 0, so a larger input_shape or compression"
+            _require(all(shape), f"output of {name}", shape, remedy)
+            out, big, small = shape[0], n * h * w, n * shape[1] * shape[2]
+            at, pooled = (small, c) if pool_first else (big, out)
+            kept = size * (c * big + out * at + pooled * small)
+            kept += 8 * pooled * small * (net.pool == "max")
+            count, macs = 2 * c + (c + bias) * out, c * out * at
+            rows.append(Row(name, shape, count, macs, kept))
+            c = out
+    k, kept = net.num_classes, size * c * n * (h * w + 1)
+    rows.append(Row("head", (k, 1, 1), 2 * c + (c + 1) * k, n * c * k, kept))
+    return _total(tuple(rows))
 
 
 def resnet(
-    depth: int,
-    in_channels: int = 3,
-    num_classes: int = 1000,
-    input_shape: Sequence[int] | None = None,
+    depth: int, in_channels: int = 3, num_classes: int = 1000, input_shape=None
 ) -> Summary:
-    """Count torchvision's ResNet of this depth, by the rules of `summary`.
+    """Count torchvision's ResNet-18, 34, 50, 101 or 152, one row a stage.
 
-    Shape: `input_shape` is (N, C, H, W), (1, in_channels, 224, 224) if None.
-
-    Raises:
-        ValueError: if torchvision has no such depth, or as in `summary`.
-
+    Rules and errors: as in `summary`. Without `input_shape`, 224 x 224.
     Source: He et al. (2016), Table 1. Chapter: "Parameters".
     """
-    if depth not in _RESNETS:
-        raise ValueError(f"depth={depth!r}: expected one of {tuple(_RESNETS)}")
+    _require(depth in _RESNETS, "depth", depth, f"one of {[*_RESNETS]}")
     _check(num_classes=num_classes)
-    if input_shape is None:
-        input_shape = (1, in_channels, 224, 224)
-    count = _Count(input_shape, in_channels, 4)
-    c, (h, w) = 64, count.stem(in_channels, 64, bias=False)
-    for i, num_layers in enumerate(_RESNETS[depth]):
-        for j in range(num_layers):
-            before, a, m = h * w, c, 64 * 2**i
-            if i > 0 and j == 0:
-                h, w = (h + 1) // 2, (w + 1) // 2
-            area, c = h * w, m if depth < 50 else 4 * m
-            convs = [(a, m, 3, area), (m, m, 3, area)]
-            kept = 4 * m * area
-            if depth >= 50:
-                convs = [(a, m, 1, before), (m, m, 3, area), (m, c, 1, area)]
-                kept = 2 * (m * before + m * area + c * area)
-            if a != c:  # a shortcut of 1x1 convolution and BN, then a sum
-                convs.append((a, c, 1, area))
-                kept += c * area
-            norms = sum(conv[1] for conv in convs)
-            name = f"stage{i + 1}.layer{j + 1}"
-            count.add(name, (c, h, w), convs, norms, kept, bias=False)
-    count.add("head", (num_classes, 1, 1), [(c, num_classes, 1, 1)], 0, c)
-    return Summary(tuple(count.rows), *_totals(count.rows))
+    shape = input_shape or (1, in_channels, 224, 224)
+    n, rows = shape[0], [_stem(shape, in_channels, 64, "imagenet", 0, 4)]
+    for i, layers in enumerate(_RESNETS[depth]):
+        _, h, w = rows[-1].shape
+        m, later, before = 64 * 2**i, i > 0, n * h * w
+        h, w = (h + later) // (1 + later), (w + later) // (1 + later)
+        pixels = n * h * w
+        if depth < 50:  # two 3x3 convolutions a layer
+            weights, norms = 18 * layers - 4 * later, 4 * layers + 2 * later
+            c, kept, extra = m, 4 * layers + later, 0
+        else:  # 1x1 (the first on the area before), 3x3, 1x1
+            weights, norms = 17 * layers + 1 + 5 * later, 12 * layers + 8
+            c, kept, extra = 4 * m, 12 * layers + 4, 2 * (before - pixels)
+        count, macs = m * (m * weights + norms), weights * pixels + extra
+        kept = 4 * m * (kept * pixels + extra)
+        rows.append(Row(f"stage{i + 1}", (c, h, w), count, m * m * macs, kept))
+    k, kept = num_classes, 4 * n * c
+    rows.append(Row("head", (k, 1, 1), (c + 1) * k, n * c * k, kept))
+    return _total(tuple(rows))
 
 
-_RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
-_RESNETS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+def _stem(input_shape, in_channels, c, stem, bias, size):
+    fine = len(input_shape) == 4 and input_shape[1] == in_channels
+    _require(fine, "input_shape", input_shape, f"(N, {in_channels}, H, W)")
+    n, _, h, w = input_shape
+    _check(in_channels=in_channels, N=n, H=h, W=w)
+    _require(stem in ("imagenet", "cifar"), "stem", stem, "imagenet or cifar")
+    if stem == "cifar":
+        weights, pixels = 9 * in_channels * c, n * h * w
+        costs = weights + bias * c, weights * pixels, size * c * pixels
+    else:
+        weights, h, w = 49 * in_channels * c, (h + 1) // 2, (w + 1) // 2
+        pixels, h, w = n * h * w, (h + 1) // 2, (w + 1) // 2
+        kept = c * (2 * size * pixels + (size + 8) * n * h * w)
+        costs = weights + (bias + 2) * c, weights * pixels, kept
+    return Row("stem", (c, h, w), *costs)
 
 
-class _Count:
-    """Rows; a convolution is (channels in, channels out, kernel, area)."""
+def _total(rows):
+    return Summary(rows, *map(sum, [*zip(*rows, strict=True)][2:]))
 
-    def __init__(self, input_shape, in_channels, element):
-        shape = input_shape if isinstance(input_shape, Sequence) else ()
-        _check(in_channels=in_channels, bytes_per_element=element)
-        if len(shape) != 4 or not all(map(_whole, shape)) or shape[1] != in_channels:
-            raise ValueError(
-                f"input_shape={input_shape!r}: expected whole numbers "
-                f"(N, {in_channels}, H, W), since in_channels={in_channels}"
-            )
-        self.batch, self.area, self.element = shape[0], tuple(shape[2:]), element
-        self.rows = []
 
-    def add(self, name, shape, convs, norms, kept, indices=0, bias=True):
-        weights = [i * o * k * k for i, o, k, _ in convs]
-        biases = bias * sum(conv[1] for conv in convs)
-        macs = self.batch * sum(w * conv[3] for w, conv in zip(weights, convs))
-        kept = self.batch * (self.element * kept + 8 * indices)
-        kept += 2 * norms * max(4, self.element)
-        self.rows.append(Row(name, shape, sum(weights) + biases + 2 * norms, macs, kept))
+def _require(fine, name, value, expected):
+    if not fine:
+        raise ValueError(f"{name}={value!r}: expected {expected}")
 
-    def stem(self, in_channels, c, bias):
-        """A 7x7 convolution and a 3x3 max pooling, both with stride 2."""
-        (h, w), (height, width) = self.area, self.area
+
+def _check(**counts):
+    for name, value in counts.items():
+        fine = type(value) is int and value > 0
+        _require(fine, name, value, "a whole number, 1 or more")

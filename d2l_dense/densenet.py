@@ -1,13 +1,21 @@
 """The whole network."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
 
-from d2l_dense.blocks import DenseBlock, TransitionBlock, check_positive
+from d2l_dense.blocks import (
+    DenseBlock,
+    TransitionBlock,
+    check_number,
+    check_positive,
+    is_count,
+)
+from d2l_dense.variants import VARIANTS, torchvision_names
 
 
 class DenseNet(d2l.Classifier):
@@ -26,6 +34,8 @@ class DenseNet(d2l.Classifier):
             multiples of `growth_rate`; None leaves it out.
         compression: share of the channels that a transition keeps (theta).
         bias: whether the convolutions have a bias, as D2L's have.
+        stem: "imagenet", 7x7 convolution and max pooling, a quarter of the side;
+            or "cifar", a 3x3 convolution that keeps it.
         momentum: Nesterov momentum of the optimizer; 0 is plain SGD.
         weight_decay: L2 penalty of the optimizer.
 
@@ -52,6 +62,7 @@ class DenseNet(d2l.Classifier):
         bottleneck: int | None = None,
         compression: float = 0.5,
         bias: bool = True,
+        stem: str = "imagenet",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
@@ -60,25 +71,21 @@ class DenseNet(d2l.Classifier):
         check_positive(
             num_channels=num_channels, num_classes=num_classes, in_channels=in_channels
         )
-        if not isinstance(arch, Sequence) or isinstance(arch, str) or not arch:
+        several = isinstance(arch, Sequence) and not isinstance(arch, str) and arch
+        if not several or not all(map(is_count, arch)):
             raise ValueError(
                 f"arch={arch!r}: expected the number of layers of each dense block, "
                 "such as (4, 4, 4, 4)"
             )
-        if not 0 < compression <= 1:
-            raise ValueError(f"compression={compression!r}: expected 0 < theta <= 1")
-        if not lr > 0:
-            raise ValueError(f"lr={lr!r}: expected a learning rate above 0")
+        check_number("compression", compression, lambda x: 0 < x <= 1, "0 < theta <= 1")
+        check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
+        check_number("momentum", momentum, lambda x: 0 <= x < 1, "0 <= momentum < 1")
+        check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
+        if stem not in _STEMS:
+            raise ValueError(f"stem={stem!r}: expected one of {', '.join(_STEMS)}")
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
-        # ReLU and max pooling may change places, since both keep the order of
-        # numbers: after the pooling, ReLU has a quarter of the work.
-        stages["stem"] = nn.Sequential(
-            nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
-            nn.BatchNorm2d(num_channels),
-            nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
+        stages["stem"] = _STEMS[stem](in_channels, num_channels, bias)
         channels = num_channels
         for i, num_layers in enumerate(arch, start=1):
             block = DenseBlock(
@@ -88,6 +95,11 @@ class DenseNet(d2l.Classifier):
             channels = block.out_channels
             if i < len(arch):
                 narrow = int(channels * compression)
+                if not narrow:
+                    raise ValueError(
+                        f"compression={compression!r}: expected more, it leaves "
+                        f"none of the {channels} channels of block{i}"
+                    )
                 stages[f"transition{i}"] = TransitionBlock(channels, narrow, bias=bias)
                 channels = narrow
         stages["head"] = nn.Sequential(
@@ -99,6 +111,39 @@ class DenseNet(d2l.Classifier):
         )
         self.net = nn.Sequential(stages)
         self.apply(_initialise)
+
+    @classmethod
+    def variant(cls, name: str, **overrides: Any) -> "DenseNet":
+        """Return a network of `VARIANTS`; `overrides` are arguments of `DenseNet`.
+
+        Raises:
+            ValueError: if there is no such variant; it lists those that exist.
+        """
+        if name not in VARIANTS:
+            raise ValueError(f"variant {name!r}: expected one of {', '.join(VARIANTS)}")
+        return cls(**VARIANTS[name] | overrides)
+
+    def load_torchvision(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the weights of `torchvision.models.densenet*`, strictly.
+
+        Raises:
+            ValueError: if they do not fit; it names the first key and both shapes.
+        """
+        own = self.state_dict()
+        theirs = dict(zip(own, torchvision_names(own, self.arch), strict=True))
+        for key in own:
+            found = state_dict.get(theirs[key])
+            if found is None or found.shape != own[key].shape:
+                raise ValueError(_misfit(theirs[key], found, own[key]))
+        for key in state_dict.keys() - theirs.values():
+            raise ValueError(_misfit(key, state_dict[key], None))
+        self.load_state_dict({key: state_dict[theirs[key]] for key in own})
+
+    def to_torchvision(self) -> dict[str, Tensor]:
+        """Return the weights under torchvision's names, for its `load_state_dict`."""
+        own = self.state_dict()
+        theirs = torchvision_names(own, self.arch)
+        return dict(zip(theirs, own.values(), strict=True))
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """Report loss and accuracy of a batch (X, y); return the loss."""
@@ -117,6 +162,30 @@ class DenseNet(d2l.Classifier):
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
         )
+
+
+def _misfit(key: str, found: Tensor | None, expected: Tensor | None) -> str:
+    shapes = ["nothing" if t is None else tuple(t.shape) for t in (found, expected)]
+    return f"the weights do not fit: {key} is {shapes[0]}, expected {shapes[1]}"
+
+
+def _imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
+    # ReLU and max pooling may change places, since both keep the order of
+    # numbers: after the pooling, ReLU has a quarter of the work.
+    return nn.Sequential(
+        nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
+        nn.BatchNorm2d(num_channels),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _cifar_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, num_channels, kernel_size=3, padding=1, bias=bias)
+    return nn.Sequential(conv)
+
+
+_STEMS = {"imagenet": _imagenet_stem, "cifar": _cifar_stem}
 
 
 def _initialise(module: nn.Module) -> None:

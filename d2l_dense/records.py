@@ -1,4 +1,4 @@
-"""Recorded runs: one JSON file an experiment, arm and seed.
+"""Recorded runs: one JSON file an experiment, arm, seed and type of device.
 
 `record.schema.json` beside this module says what a record holds; every record
 is checked against it when it is written and when it is read. Chapter: "Training".
@@ -21,9 +21,11 @@ RESULTS = Path(__file__).parent.parent / "results"
 SCHEMA = json.loads(Path(__file__).with_name("record.schema.json").read_text())
 
 
-def path(experiment: str, arm: str, seed: int, folder: Path = RESULTS) -> Path:
-    """Where a run's record is, or will be."""
-    return folder / f"{experiment}-{arm}-{seed}.json"
+def path(
+    experiment: str, arm: str, seed: int, device: str, folder: Path = RESULTS
+) -> Path:
+    """Where a run's record is, or will be; `device` is "cpu", "cuda" or "mps"."""
+    return folder / f"{experiment}-{arm}-{seed}-{device}.json"
 
 
 def write(record: Record, folder: Path = RESULTS) -> Path:
@@ -33,20 +35,21 @@ def write(record: Record, folder: Path = RESULTS) -> Path:
         ValueError: if it does not fit the schema.
         OSError: if the folder cannot be written.
     """
-    place = path(record["experiment"], record["arm"], record["seed"], folder)
-    _check(record, place)
+    place = _place(record, folder)
     replace_file(place, (json.dumps(record, indent=1) + "\n").encode())
     return place
 
 
-def load(experiment: str, arm: str = "*", folder: Path = RESULTS) -> list[Record]:
-    """Return the records of an experiment, or of one arm, by arm and seed.
+def load(
+    experiment: str, arm: str = "*", device: str = "*", folder: Path = RESULTS
+) -> list[Record]:
+    """Return the records of an experiment, arm and type of device, by arm and seed.
 
     Raises:
         ValueError: if a file is not a record; names the file and the reason.
     """
     found = []
-    for place in folder.glob(f"{experiment}-{arm}-*.json"):
+    for place in folder.glob(f"{experiment}-{arm}-*-{device}.json"):
         try:
             record = json.loads(place.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -54,12 +57,8 @@ def load(experiment: str, arm: str = "*", folder: Path = RESULTS) -> list[Record
                 f"{place} is not JSON ({error}). Restore it, or run "
                 f"python -m experiments {experiment} to make it anew."
             ) from None
-        _check(record, place)
-        if place != path(record["experiment"], record["arm"], record["seed"], folder):
-            raise ValueError(
-                f"{place} holds {record['experiment']}, {record['arm']}, seed "
-                f"{record['seed']}: its name does not say so. Rename it."
-            )
+        if place != (right := _place(record, folder, place)):
+            raise ValueError(f"{place} holds the record of {right.name}. Rename it.")
         found.append(record)
     return sorted(found, key=lambda record: (record["arm"], record["seed"]))
 
@@ -101,9 +100,13 @@ def summarise(records: Iterable[Record], key: str) -> Summary:
     return Summary(mean, std, (mean - half, mean + half), n)
 
 
-def _check(record: Record, place: Path) -> None:
+def _place(record: Record, folder: Path, found: Path | None = None) -> Path:
+    """Check a record against the schema; return where it belongs."""
     validator = jsonschema.Draft202012Validator(SCHEMA)
     for error in validator.iter_errors(record):
+        where = found or "the record"
         raise ValueError(
-            f"{place} does not fit the schema: {error.json_path}: {error.message}"
+            f"{where} does not fit the schema: {error.json_path}: {error.message}"
         )
+    device = record["device"]["type"]
+    return path(record["experiment"], record["arm"], record["seed"], device, folder)

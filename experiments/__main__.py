@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from d2l_dense import records
+from d2l_dense import Trainer, records
 
 NAMES = ("densenet",)
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
@@ -28,9 +28,10 @@ def main() -> None:
     for arm in arms:
         if arm not in experiment.ARMS:
             parser.error(f"no arm {arm!r}; there are {', '.join(experiment.ARMS)}")
+    device = Trainer().device.type
     for seed in range(options.seeds):
         for arm in arms:
-            place = records.path(options.name, arm, seed, options.results)
+            place = records.path(options.name, arm, seed, device, options.results)
             if place.exists():
                 print(f"{place.name} is there")
                 continue

@@ -18,9 +18,9 @@ VALIDATION_PER_CLASS = 500
 class FashionMNIST(d2l.FashionMNIST):
     """Fashion-MNIST in three disjoint splits: 55,000, 5,000 and 10,000 pictures.
 
-    The validation split holds the last 500 training pictures of each class, in
-    the order of the file; the test split is the data set's own. All pictures
-    rest in memory as uint8 and become floats in [0, 1] a batch at a time.
+    The validation split holds the last 500 training pictures of each class; the
+    test split is the data set's own. All pictures rest in memory as uint8 and
+    become floats in [0, 1] a batch at a time.
 
     Batches: X (N, 1, *resize) float32, y (N,) int64
 
@@ -29,6 +29,7 @@ class FashionMNIST(d2l.FashionMNIST):
         resize: height and width of the pictures, bilinear; an int for squares.
         root: folder to look into first, and to download to.
         flip: whether each training picture is mirrored with probability 1/2.
+        limit: of each split, only so many pictures, for a short run.
 
     Raises:
         ValueError: if an argument is out of range, or a file is not the real one.
@@ -44,15 +45,17 @@ class FashionMNIST(d2l.FashionMNIST):
         *,
         root: str | Path | None = None,
         flip: bool = True,
+        limit: int | None = None,
     ) -> None:
         # d2l.FashionMNIST gives text_labels and visualize; its constructor
         # would download.
         d2l.DataModule.__init__(self, root=root, num_workers=0)
-        resize = (resize, resize) if isinstance(resize, int) else tuple(resize)
-        self.save_hyperparameters(ignore=["root"])
-        check_positive(batch_size=batch_size)
-        if len(resize) != 2:
+        resize = (resize, resize) if isinstance(resize, int) else resize
+        if not isinstance(resize, tuple | list) or len(resize) != 2:
             raise ValueError(f"resize={resize!r}: expected (height, width) or an int")
+        resize = tuple(resize)
+        self.save_hyperparameters(ignore=["root"])
+        check_positive(batch_size=batch_size, limit=1 if limit is None else limit)
         check_positive(**{"resize's height": resize[0], "resize's width": resize[1]})
 
         arrays = [
@@ -60,12 +63,16 @@ class FashionMNIST(d2l.FashionMNIST):
         ]
         images, labels, test_images, test_labels = arrays
         labels, test_labels = labels.long(), test_labels.long()
-        held_out = torch.zeros(len(labels), dtype=torch.bool)
-        for label in range(10):
-            held_out[(labels == label).nonzero()[-VALIDATION_PER_CLASS:]] = True
-        self.train = _Split(images[~held_out], labels[~held_out], resize, flip)
-        self.val = _Split(images[held_out], labels[held_out], resize)
-        self.test = _Split(test_images, test_labels, resize)
+        of_class = [(labels == label).nonzero()[:, 0] for label in range(10)]
+        # One of each class in turn, so that a limit leaves the classes even.
+        held_out = torch.stack([own[-VALIDATION_PER_CLASS:] for own in of_class], 1)
+        val = held_out.flatten()[:limit]
+        kept = torch.ones(len(labels), dtype=torch.bool)
+        kept[held_out] = False
+        train = kept.nonzero()[:, 0][:limit]
+        self.train = _Split(images[train], labels[train], resize, flip)
+        self.val = _Split(images[val], labels[val], resize)
+        self.test = _Split(test_images[:limit], test_labels[:limit], resize)
 
     def to(self, device: torch.device | str) -> "FashionMNIST":
         """Move the pictures to a device; batches are then made there."""

@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ NAMES = {  # name: (SHA-256 of the decompressed file, its bytes)
     ),
 }
 VARIABLE = "D2L_DENSE_DATA"
+REFUSALS = (OSError, ValueError, HTTPException, subprocess.SubprocessError)
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = "usr/share/datasets/fashion-mnist"
 
@@ -52,11 +55,11 @@ def fashion_mnist(root: str | Path | None = None) -> dict[str, Path]:
     Raises:
         FileNotFoundError: if a file is nowhere and cannot be fetched.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    own = [root, os.environ.get(VARIABLE), cache / "d2l_dense"]
-    own = [Path(folder).expanduser() for folder in own if folder]
-    folders = [*own, Path("data"), Path("../data"), Path("/", DEBIAN_FOLDER)]
-    target = own[0] / "FashionMNIST" / "raw"
+    named = [Path(name) for name in (root, os.environ.get(VARIABLE)) if name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "d2l_dense")
+    folders = [*named, Path("data"), Path("../data"), cache, Path("/", DEBIAN_FOLDER)]
+    folders = [folder.expanduser() for folder in folders]
+    target = (named or [cache])[0].expanduser() / "FashionMNIST" / "raw"
     return {name: _find(name, folders) or _fetch(name, target) for name in NAMES}
 
 
@@ -81,7 +84,7 @@ def _verified(data: bytes, path: Path) -> bytes:
     try:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         found = f"{len(data):,} bytes that do not decompress ({error})"
     else:
         found_digest = hashlib.sha256(data).hexdigest()
@@ -111,7 +114,7 @@ def _fetch(name: str, target: Path) -> Path:
     for source in sources:
         try:
             data = _verified(source(name), Path(f"{name}.gz"))
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except REFUSALS as error:
             failures.append(f"{source.__doc__}: {error}")
             continue
         target.mkdir(parents=True, exist_ok=True)
@@ -121,7 +124,7 @@ def _fetch(name: str, target: Path) -> Path:
                 file.close()
                 os.chmod(file.name, 0o644)
                 os.replace(file.name, target / name)
-            except OSError:
+            except BaseException:  # Ctrl-C too
                 os.unlink(file.name)
                 raise
         return target / name
@@ -134,12 +137,12 @@ def _fetch(name: str, target: Path) -> Path:
 
 def _from_mirror(name: str) -> bytes:
     """torchvision's mirror"""
-    error: OSError = OSError("torchvision names none")
+    error: Exception = OSError("torchvision names none")
     for mirror in torchvision.datasets.FashionMNIST.mirrors:
         try:
             with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=30) as answer:
                 return answer.read()
-        except OSError as failure:
+        except (OSError, HTTPException) as failure:
             error = failure
     raise error
 

@@ -1,0 +1,67 @@
+# The commands of the book. `make help` lists them, CONTRIBUTING.md explains
+# them. Set PYTHON to choose the interpreter that .venv is made with.
+
+.DEFAULT_GOAL := help
+# The targets share .venv, _build and the processor's cores.
+.NOTPARALLEL:
+
+py := .venv/bin/python
+port ?= 8000
+
+.PHONY: help install data book test lint format unit slow notebooks serve \
+	experiments clean distclean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+book: install data ## build the pages into _build/html
+	@$(py) tools/book.py
+
+test: install data lint unit book ## run lint, unit tests, notebooks, pages
+	@$(py) tools/browser.py
+	$(py) -m pytest -m "not slow" --nbval --nbval-current-env \
+		--nbval-cell-timeout 600 chapters tests/test_pages.py
+
+notebooks: install data ## execute every chapter in place
+	@$(py) tools/notebooks.py
+
+experiments: install data ## train what the chapter reports (hours on a CPU)
+	$(py) -m experiments densenet --seeds 3
+
+serve: ## show the built pages on http://127.0.0.1:8000 (port=8000)
+	@test -f _build/html/index.html \
+		|| { echo "There are no pages yet: run make book first." >&2; exit 1; }
+	@$(py) -m http.server --bind 127.0.0.1 --directory _build/html $(port)
+
+lint: install ## check the style of code and notebooks
+	$(py) -m ruff check
+	$(py) -m ruff format --check
+
+format: install ## bring code and notebooks into that style
+	$(py) -m ruff check --fix
+	$(py) -m ruff format
+
+unit: install data ## run the tests that need no built pages
+	$(py) -m pytest -m "not slow and not pages"
+
+slow: install data ## run the tests that take longer
+	$(py) -m pytest -m slow
+
+install: .venv/.installed ## make .venv and install into it
+
+# Written last: an interrupted installation is taken up again.
+.venv/.installed: requirements.txt requirements-d2l.txt pyproject.toml \
+		tools/install.sh
+	@PYTHON='$(PYTHON)' sh tools/install.sh
+	@touch $@
+
+data: install ## find or fetch Fashion-MNIST, and verify it
+	@$(py) -m d2l_dense.data
+
+clean: ## remove what was built, but not .venv
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf .venv

@@ -1,0 +1,79 @@
+"""What several test files share: the built pages, served, and a browser."""
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tools import browser as chromium
+
+HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
+
+# The sandbox and the GPU are not there in containers; the rest keeps the
+# browser from asking other hosts for things of its own.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Keep every request out of the tests' output."""
+
+
+@pytest.fixture(scope="session")
+def site():
+    """Address of the built pages, served from a free port."""
+    if not (HTML / "index.html").exists():
+        pytest.skip("the pages are not built: run make book")
+    handler = functools.partial(QuietHandler, directory=HTML)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = chromium.find()
+    if path is None:
+        pytest.skip("no Chromium here, and none could be installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser):
+    """A function: an empty page, in a context (with these options) of its own."""
+    contexts = []
+
+    def new_page(**options):
+        contexts.append(browser.new_context(**options))
+        return contexts[-1].new_page()
+
+    yield new_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def open_page(new_page, site):
+    """A function: the built page of this name, opened."""
+
+    def open_page(name, **options):
+        page = new_page(**options)
+        page.goto(site + name)
+        return page
+
+    return open_page

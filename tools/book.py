@@ -1,0 +1,51 @@
+"""Build the book into _build/html."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
+
+# What the pages depend on beside their own source. Neither jupyter-cache, whose
+# key is a notebook's code, nor Sphinx, which looks at a page's file, sees it.
+INPUTS = ("d2l_dense", "results", "_ext", "_templates", "requirements*.txt")
+
+
+def fingerprint():
+    """Digest of the contents of INPUTS; times of files play no part."""
+    files = {
+        file
+        for pattern in INPUTS
+        for path in ROOT.glob(pattern)
+        for file in [path, *path.rglob("*")]
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    digest = hashlib.sha256(sys.version.encode())
+    for file in sorted(files):
+        digest.update(file.relative_to(ROOT).as_posix().encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def main():
+    stamp = BUILD / "inputs.sha256"
+    inputs = fingerprint()
+    if not stamp.exists() or stamp.read_text() != inputs:
+        shutil.rmtree(BUILD, ignore_errors=True)
+        BUILD.mkdir()
+        stamp.write_text(inputs)
+    program = Path(sys.executable).with_name("jupyter-book")
+    options = ["-n", "-W", "--keep-going"]
+    if subprocess.run([program, "build", *options, ROOT]).returncode:
+        # Sphinx reports a page's warnings when it reads the page, and the next
+        # run reads changed pages only: without this it would pass.
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        sys.exit("The book was not built: see the warnings above.")
+    print(f"The book is in {BUILD / 'html' / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Find a Chromium for the page tests, or install one.
+
+Run as a program it installs one where none is found: from Debian's or
+Ubuntu's packages where this user may, else from Playwright's download. Where
+neither is to be had, it says so; the page tests then skip themselves.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from playwright.sync_api import sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find():
+    """Path of a Chromium that starts, or None."""
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    for path in [*map(shutil.which, NAMES), own]:
+        if path and os.path.exists(path) and _run(path, "--version"):
+            return path
+    return None
+
+
+def install():
+    """Try each way to install one; which worked, `find` tells."""
+    playwright = [sys.executable, "-m", "playwright", "install", "chromium"]
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if shutil.which("apt-get") and _run(*root, "true"):
+        apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+        _run(*apt, "update", "-q")
+        _run(*apt, "install", "-qy", "--no-install-recommends", "chromium")
+        # Ubuntu has no such package, but the libraries that the download needs
+        playwright.append("--with-deps")
+    if not find():
+        _run(*playwright)
+
+
+def _run(*command):
+    """Whether the command ran and exited 0."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=600,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def main():
+    if not find():
+        print("No Chromium found: trying to install one.", flush=True)
+        install()
+    path = find()
+    if path:
+        print(f"The page tests use {path}.")
+    else:
+        print("There is no Chromium to be had: the page tests are skipped.")
+
+
+if __name__ == "__main__":
+    main()

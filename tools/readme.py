@@ -1,0 +1,43 @@
+"""Write the figures of results/ into README.md, between its two marks."""
+
+import re
+from pathlib import Path
+
+from d2l_dense import plots, records
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
+RECIPES = {
+    "ours": "ours: Nesterov momentum, one cycle, weight decay, mirrored pictures",
+    "d2l": "D2L's: SGD at 0.01, no augmentation",
+}
+
+
+def figures():
+    """A table: one row for each recipe and type of device that is recorded."""
+    rows = []
+    for arm, recipe in RECIPES.items():
+        for device in ("cpu", "cuda", "mps"):
+            runs = records.load("densenet", arm, device)
+            if not runs:
+                continue
+            minutes = records.summarise(runs, "seconds").mean / 60
+            kinds = sorted({run["device"]["precision"] for run in runs})
+            names = sorted({run["device"]["name"] for run in runs})
+            accuracy = [
+                f"{records.summarise(runs, f'{split}_accuracy'):.4f}"
+                for split in ("val", "test")
+            ]
+            hardware = f"{', '.join(names)} ({device}, {', '.join(kinds)})"
+            rows.append([recipe, *accuracy, hardware, f"{minutes:.0f}"])
+    head = ["recipe", "validation", "test", "hardware, precision", "minutes a run"]
+    return plots.table(head, rows) + "\n"
+
+
+def filled(text):
+    """The text with the figures that results/ holds now."""
+    return MARKS.sub(lambda marks: marks[1] + "\n" + figures() + "\n" + marks[2], text)
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text("utf-8")), "utf-8")
