@@ -50,7 +50,7 @@ def conv_block(
         bottleneck: width of the 1x1 convolution, in multiples of `growth_rate`
             (4 in the paper); None leaves it out.
         bias: whether the convolutions have a bias. Each reaches the loss only
-            through a later batch normalisation, which takes the bias away.
+            through a later batch normalization, which takes the bias away.
 
     Raises:
         ValueError: if a count is not a positive whole number.

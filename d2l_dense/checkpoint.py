@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,11 @@ def replace_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:  # Ctrl-C too
+        with suppress(OSError):
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise OSError(
             error.errno,
             f"cannot write {path}: {error.strerror}. Any older file of that name "
@@ -68,15 +73,17 @@ class Checkpoint:
         """
         if not self.path.exists():
             return []
-        try:
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
-            raise self._refusal(f"is cut or no checkpoint ({reason})") from None
+        found = None
+        with suppress(RuntimeError, EOFError, pickle.UnpicklingError):
+            if zipfile.is_zipfile(self.path):  # as torch.save writes
+                found = torch.load(self.path, map_location="cpu", weights_only=True)
+        if found is None:
+            raise self._refusal("is cut or no checkpoint")
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise self._refusal(f"is not a '{FORMAT}'")
         for key, value in self.run.items():
-            if found["run"].get(key) != value:
+            # What an older file does not say, it cannot contradict.
+            if found["run"].get(key, value) != value:
                 raise self._refusal(
                     f"belongs to another run: its {key} is "
                     f"{found['run'].get(key)!r}, this run's is {value!r}"
@@ -87,10 +94,15 @@ class Checkpoint:
                 f"this run needs {', '.join(self.parts)}"
             )
         for name, part in self.parts.items():
-            part.load_state_dict(found["state"][name])
+            try:
+                part.load_state_dict(found["state"][name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise self._refusal(f"does not fit this run's {name}", error) from None
         return found["history"]
 
-    def _refusal(self, what: str) -> ValueError:
+    def _refusal(self, what: str, error: Exception | None = None) -> ValueError:
+        why = f" ({' '.join(str(error).split())[:200]})" if error else ""
         return ValueError(
-            f"{self.path} {what}. Delete it to start anew, or name another checkpoint."
+            f"{self.path} {what}{why}. Delete it to start anew, or name another "
+            "checkpoint."
         )

@@ -1,17 +1,15 @@
 """What a DenseNet costs, by arithmetic alone (standard library only)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _DEFAULTS = dict(
     num_channels=64, growth_rate=32, arch=(4, 4, 4, 4), lr=0.1, num_classes=10,
     in_channels=1, bottleneck=None, compression=0.5, pool="avg", bias=True,
     stem="imagenet", momentum=0.0, weight_decay=0.0, memory="plain",
 )  # fmt: skip
-_RESNETS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
-_RESNETS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Row(NamedTuple):
@@ -25,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The rows of a network in the order in which they run, and their sums."""
+    """The rows of a network in the order in which they run, and totals."""
 
     rows: tuple[Row, ...]
     parameters: int
@@ -34,25 +32,13 @@ class Summary(NamedTuple):
 
     def by_stage(self) -> tuple[Row, ...]:
         """One row for each of "stem", "block1", "transition1", ..., "head"."""
-        groups = groupby(self.rows, lambda row: row.name.split(".")[0])
-        parts = [(stage, _total(tuple(rows))) for stage, rows in groups]
-        return tuple(Row(s, p.rows[-1].shape, *p[1:]) for s, p in parts)
+        stages = (row._replace(name=row.name.split(".")[0]) for row in self.rows)
+        return _merge(stages)
 
 
 def channels(in_channels: int, i: int, growth_rate: int) -> int:
     """Channels after layer i, c + ik. Source: see `block_parameters`."""
     return in_channels + i * growth_rate
-
-
-def layer_parameters(
-    in_channels: int, growth_rate: int, bottleneck=None, bias=True
-) -> int:
-    """Parameters of a dense layer that reads c channels, 2c + 9ck + k.
-
-    A bottleneck of m = bk channels makes it 2c + cm + m + 2m + 9mk + k. The
-    lone m and k are the biases. Errors and source: see `block_parameters`.
-    """
-    return block_parameters(in_channels, 1, growth_rate, bottleneck, bias)
 
 
 def block_parameters(
@@ -82,7 +68,11 @@ def block_parameters(
 
 
 def summary(
-    config: dict, input_shape: tuple, *, pool_first=True, bytes_per_element=4
+    config: Mapping[str, Any],
+    input_shape: Sequence[int],
+    *,
+    pool_first: bool = True,
+    bytes_per_element: int = 4,
 ) -> Summary:
     """Count a DenseNet, layer by layer, for a batch of shape (N, C, H, W).
 
@@ -99,101 +89,112 @@ def summary(
     mean and deviation that BN keeps of each channel.
 
     Raises: ValueError, naming the argument, its value and what is allowed.
-    Source: Huang et al. (2017), sections 3 and 4. Chapter: "Parameters".
+    Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
     for key in config:
         _require(key in _DEFAULTS, "config key", key, ", ".join(_DEFAULTS))
     net = SimpleNamespace(**{**_DEFAULTS, **config})
-    c, k, theta = net.num_channels, net.growth_rate, net.compression
-    m, bias, size = (net.bottleneck or 0) * k, net.bias, bytes_per_element
-    _check(num_channels=c, num_classes=net.num_classes, bytes_per_element=size)
+    _check(num_channels=net.num_channels, num_classes=net.num_classes)
+    _check(growth_rate=net.growth_rate, bytes_per_element=bytes_per_element)
+    theta, fits = net.compression, isinstance(net.arch, Sequence) and len(net.arch)
     _require(0 < theta <= 1, "compression", theta, "0 < theta <= 1")
-    layers = isinstance(net.arch, Sequence) and len(net.arch)
-    _require(layers, "arch", net.arch, "the number of layers of each block")
-    rows = [_stem(input_shape, net.in_channels, c, net.stem, bias, size)]
+    _require(fits, "arch", net.arch, "the number of layers of each block")
+
+    tape = _Tape(input_shape, net.in_channels, bytes_per_element)
+    tape.stem(net.stem, net.num_channels, net.bias)
     for i, num_layers in enumerate(net.arch, start=1):
-        n, (_, h, w) = input_shape[0], rows[-1].shape
         _check(**{f"arch[{i - 1}]": num_layers})
         for j in range(1, num_layers + 1):
-            count = layer_parameters(c, k, net.bottleneck, bias)
-            macs = n * h * w * (c * m + 9 * m * k if m else 9 * c * k)
-            kept = n * h * w * (c + m + m + c + k)  # BN, conv, BN, cat
-            c, name = c + k, f"block{i}.layer{j}"
-            rows.append(Row(name, (c, h, w), count, macs, size * kept))
+            name, before = f"block{i}.layer{j}", tape.shape[0]
+            tape.norm(name)
+            if net.bottleneck is not None:
+                _check(bottleneck=net.bottleneck)
+                tape.conv(name, net.bottleneck * net.growth_rate, 1, bias=net.bias)
+                tape.norm(name)
+            tape.conv(name, net.growth_rate, 3, bias=net.bias, kept=False)
+            tape.write(name, channels(before, 1, net.growth_rate))  # concatenation
         if i < len(net.arch):
-            name, shape = f"transition{i}", (int(c * theta), h // 2, w // 2)
+            name, out = f"transition{i}", int(tape.shape[0] * theta)
+            tape.norm(name)
+            if not pool_first:
+                tape.conv(name, out, 1, bias=net.bias)
+            tape.pool(name, net.pool, tape.shape[1] // 2, tape.shape[2] // 2)
+            if pool_first:
+                tape.conv(name, out, 1, bias=net.bias)
             remedy = "no 0, so a larger input_shape or compression"
-            _require(all(shape), f"output of {name}", shape, remedy)
-            out, big, small = shape[0], n * h * w, n * shape[1] * shape[2]
-            at, pooled = (small, c) if pool_first else (big, out)
-            kept = size * (c * big + out * at + pooled * small)
-            kept += 8 * pooled * small * (net.pool == "max")
-            count, macs = 2 * c + (c + bias) * out, c * out * at
-            rows.append(Row(name, shape, count, macs, kept))
-            c = out
-    k, kept = net.num_classes, size * c * n * (h * w + 1)
-    rows.append(Row("head", (k, 1, 1), 2 * c + (c + 1) * k, n * c * k, kept))
-    return _total(tuple(rows))
+            _require(all(tape.shape), f"output of {name}", tape.shape, remedy)
+    tape.norm("head")
+    tape.head(net.num_classes)
+    return _total(_merge(tape.rows))
 
 
-def resnet(
-    depth: int, in_channels: int = 3, num_classes: int = 1000, input_shape=None
-) -> Summary:
-    """Count torchvision's ResNet-18, 34, 50, 101 or 152, one row a stage.
+class _Tape:
+    """Lays out a network, and writes a row for each thing it does."""
 
-    Rules and errors: as in `summary`. Without `input_shape`, 224 x 224.
-    Source: He et al. (2016), Table 1. Chapter: "Parameters".
-    """
-    _require(depth in _RESNETS, "depth", depth, f"one of {[*_RESNETS]}")
-    _check(num_classes=num_classes)
-    shape = input_shape or (1, in_channels, 224, 224)
-    n, rows = shape[0], [_stem(shape, in_channels, 64, "imagenet", 0, 4)]
-    for i, layers in enumerate(_RESNETS[depth]):
-        _, h, w = rows[-1].shape
-        m, later, before = 64 * 2**i, i > 0, n * h * w
-        h, w = (h + later) // (1 + later), (w + later) // (1 + later)
-        pixels = n * h * w
-        if depth < 50:  # two 3x3 convolutions a layer
-            weights, norms = 18 * layers - 4 * later, 4 * layers + 2 * later
-            c, kept, extra = m, 4 * layers + later, 0
-        else:  # 1x1 (the first on the area before), 3x3, 1x1
-            weights, norms = 17 * layers + 1 + 5 * later, 12 * layers + 8
-            c, kept, extra = 4 * m, 12 * layers + 4, 2 * (before - pixels)
-        count, macs = m * (m * weights + norms), weights * pixels + extra
-        kept = 4 * m * (kept * pixels + extra)
-        rows.append(Row(f"stage{i + 1}", (c, h, w), count, m * m * macs, kept))
-    k, kept = num_classes, 4 * n * c
-    rows.append(Row("head", (k, 1, 1), (c + 1) * k, n * c * k, kept))
-    return _total(tuple(rows))
+    def __init__(self, input_shape: Sequence[int], in_channels: int, size: int):
+        _check(in_channels=in_channels)
+        fits = len(input_shape) == 4 and input_shape[1] == in_channels
+        _require(fits, "input_shape", input_shape, f"(N, {in_channels}, H, W)")
+        self.n, *shape = input_shape
+        self.shape, self.size = tuple(shape), size
+        _check(N=self.n, H=self.shape[1], W=self.shape[2])
+        self.rows: list[Row] = []
 
+    def write(self, name, channels, parameters=0, macs=0, size=None):
+        """Note an output of as many channels; `size` bytes an element are kept."""
+        self.shape = (channels, *self.shape[1:])
+        elements = self.n * channels * self.shape[1] * self.shape[2]
+        kept = elements * (self.size if size is None else size)
+        self.rows.append(Row(name, self.shape, parameters, macs, kept))
 
-def _stem(input_shape, in_channels, c, stem, bias, size):
-    fine = len(input_shape) == 4 and input_shape[1] == in_channels
-    _require(fine, "input_shape", input_shape, f"(N, {in_channels}, H, W)")
-    n, _, h, w = input_shape
-    _check(in_channels=in_channels, N=n, H=h, W=w)
-    _require(stem in ("imagenet", "cifar"), "stem", stem, "imagenet or cifar")
-    if stem == "cifar":
-        weights, pixels = 9 * in_channels * c, n * h * w
-        costs = weights + bias * c, weights * pixels, size * c * pixels
-    else:
-        weights, h, w = 49 * in_channels * c, (h + 1) // 2, (w + 1) // 2
-        pixels, h, w = n * h * w, (h + 1) // 2, (w + 1) // 2
-        kept = c * (2 * size * pixels + (size + 8) * n * h * w)
-        costs = weights + (bias + 2) * c, weights * pixels, kept
-    return Row("stem", (c, h, w), *costs)
+    def conv(self, name, out, kernel, stride=1, bias=False, kept=True):
+        c, h, w = self.shape
+        self.shape = (c, -(-h // stride), -(-w // stride))  # padded, so rounded up
+        weights, pixels = c * out * kernel**2, self.n * self.shape[1] * self.shape[2]
+        size = None if kept else 0
+        self.write(name, out, weights + bias * out, weights * pixels, size)
 
+    def norm(self, name, kept=True):
+        self.write(name, self.shape[0], 2 * self.shape[0], size=None if kept else 0)
 
-def _total(rows):
-    return Summary(rows, *map(sum, [*zip(*rows, strict=True)][2:]))
+    def pool(self, name, kind, h, w):
+        self.shape = (self.shape[0], h, w)
+        self.write(name, self.shape[0], size=self.size + 8 * (kind == "max"))
+
+    def stem(self, kind, out, bias):
+        _require(kind in ("imagenet", "cifar"), "stem", kind, "imagenet or cifar")
+        if kind == "cifar":
+            self.conv("stem", out, 3, bias=bias)
+            return
+        self.conv("stem", out, 7, stride=2, bias=bias)
+        self.norm("stem")
+        _, h, w = self.shape
+        self.pool("stem", "max", (h + 1) // 2, (w + 1) // 2)
+
+    def head(self, num_classes):
+        self.pool("head", "avg", 1, 1)
+        self.conv("head", num_classes, 1, bias=True, kept=False)
 
 
-def _require(fine, name, value, expected):
+def _merge(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Sum neighbours of one name; the last one's shape is the result's."""
+    merged = []
+    for name, group in groupby(rows, lambda row: row.name):
+        group = list(group)
+        merged.append(Row(name, group[-1].shape, *_total(group)[1:]))
+    return tuple(merged)
+
+
+def _total(rows: Sequence[Row]) -> Summary:
+    return Summary(tuple(rows), *map(sum, list(zip(*rows, strict=True))[2:]))
+
+
+def _require(fine: bool, name: str, value: object, expected: str) -> None:
     if not fine:
         raise ValueError(f"{name}={value!r}: expected {expected}")
 
 
-def _check(**counts):
+def _check(**counts: int) -> None:
     for name, value in counts.items():
         fine = type(value) is int and value > 0
         _require(fine, name, value, "a whole number, 1 or more")

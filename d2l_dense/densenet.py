@@ -40,7 +40,7 @@ class DenseNet(d2l.Classifier):
         weight_decay: L2 penalty of the optimizer.
 
     The five positional arguments and the default, with its 758,226 parameters,
-    are D2L's. Convolutions start from He's initialisation.
+    are D2L's. Convolutions start from He's initialization.
 
     Raises:
         ValueError: if an argument is out of range; it names the argument, its
@@ -170,8 +170,8 @@ def _misfit(key: str, found: Tensor | None, expected: Tensor | None) -> str:
 
 
 def _imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
-    # ReLU and max pooling may change places, since both keep the order of
-    # numbers: after the pooling, ReLU has a quarter of the work.
+    # ReLU never decreases, so the maximum of ReLU is ReLU of the maximum: after
+    # the pooling, it has a quarter of the work.
     return nn.Sequential(
         nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
         nn.BatchNorm2d(num_channels),

@@ -10,7 +10,7 @@ from d2l import torch as d2l
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
 
@@ -19,7 +19,17 @@ def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
     """Return Lightning Fabric on the best device, and the precision it trains in.
 
     Under torchrun it joins the other processes; elsewhere it takes one device.
+
+    Raises:
+        ValueError: if there is no such accelerator or precision.
     """
+    here = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available()}
+    here["mps"] = torch.backends.mps.is_available()
+    if not here.get(accelerator):
+        names = ", ".join(name for name in here if here[name])
+        raise ValueError(
+            f"accelerator={accelerator!r}: expected one that is here: {names}"
+        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets both
     nodes = int(os.environ.get("WORLD_SIZE", local)) // local
     fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes)
@@ -58,21 +68,9 @@ def place(model: nn.Module, device: torch.device) -> None:
 def materialise(model: nn.Module, loader: DataLoader) -> None:
     """Give lazy layers their shapes, by a forward pass over one batch."""
     if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
-        with torch.no_grad():
-            model(*next(iter(loader))[:-1])
-
-
-def share(loader: DataLoader, fabric: Fabric) -> DataLoader:
-    """Return this process's part of a loader, for an evaluation.
-
-    A DistributedSampler would repeat examples until every process has as many;
-    here each example is seen exactly once, in some process.
-    """
-    rank, world = fabric.global_rank, fabric.world_size
-    if world == 1:
-        return loader
-    part = Subset(loader.dataset, range(rank, len(loader.dataset), world))
-    return DataLoader(part, loader.batch_size, collate_fn=loader.collate_fn)
+        X = next(iter(loader))[:-1]
+        with torch.no_grad():  # in eval, to leave batch normalisation's averages
+            model.to(X[0].device).eval()(*X)
 
 
 class Report:
@@ -132,11 +130,15 @@ class LossWatch:
 
     def check(self) -> None:
         """Raise a FloatingPointError at the first loss that is not finite."""
+        if not self.losses:
+            raise ValueError("there is no batch to train on")
         finite = torch.stack(self.losses).isfinite().tolist()
         if all(finite):
             return
         step = finite.index(False)
-        kept = f"; {self.checkpoint} holds the last good one" if self.checkpoint else ""
+        kept = ""
+        if self.checkpoint and Path(self.checkpoint).exists():
+            kept = f"; {self.checkpoint} holds the last good epoch"
         raise FloatingPointError(
             f"the loss is {self.losses[step].item()} in {self.epoch}, step {step + 1}, "
             f"at a learning rate of {self.rates[step]:.3g}{kept}. A lower rate or "

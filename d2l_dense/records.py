@@ -32,11 +32,12 @@ def write(record: Record, folder: Path = RESULTS) -> Path:
     """Check a record and put it in its place in one step; return the place.
 
     Raises:
-        ValueError: if it does not fit the schema.
+        ValueError: if it does not fit the schema, or a number is not finite.
         OSError: if the folder cannot be written.
     """
     place = _place(record, folder)
-    replace_file(place, (json.dumps(record, indent=1) + "\n").encode())
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    replace_file(place, text.encode())
     return place
 
 
@@ -51,7 +52,8 @@ def load(
     found = []
     for place in folder.glob(f"{experiment}-{arm}-*-{device}.json"):
         try:
-            record = json.loads(place.read_text(encoding="utf-8"))
+            text = place.read_text(encoding="utf-8")
+            record = json.loads(text, parse_constant=_refuse)
         except ValueError as error:
             raise ValueError(
                 f"{place} is not JSON ({error}). Restore it, or run "
@@ -100,9 +102,14 @@ def summarise(records: Iterable[Record], key: str) -> Summary:
     return Summary(mean, std, (mean - half, mean + half), n)
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def _place(record: Record, folder: Path, found: Path | None = None) -> Path:
     """Check a record against the schema; return where it belongs."""
-    validator = jsonschema.Draft202012Validator(SCHEMA)
+    draft = jsonschema.Draft202012Validator
+    validator = draft(SCHEMA, format_checker=draft.FORMAT_CHECKER)
     for error in validator.iter_errors(record):
         where = found or "the record"
         raise ValueError(

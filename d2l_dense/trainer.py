@@ -2,25 +2,20 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from d2l import torch as d2l
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from d2l_dense.blocks import check_positive
+from d2l_dense.blocks import check_number, check_positive
 from d2l_dense.checkpoint import Checkpoint
-from d2l_dense.engine import (
-    LossWatch,
-    Report,
-    make_fabric,
-    materialise,
-    place,
-    share,
-)
+from d2l_dense.engine import LossWatch, Report, make_fabric, materialise, place
+from d2l_dense.processes import agree, share, split
 
 Schedule = Callable[[torch.optim.Optimizer, int], LRScheduler]
 
@@ -56,7 +51,8 @@ class Trainer(d2l.HyperParameters):
             another run.
 
     Under torchrun all processes train one model, each on its share of every
-    epoch; `batch_size` is then a process's, and BatchNorm's statistics too.
+    epoch, filled up if uneven; `batch_size` and BatchNorm's statistics are then
+    a process's own, and the first one's statistics are kept.
 
     Chapter: "Training".
     """
@@ -75,8 +71,8 @@ class Trainer(d2l.HyperParameters):
     ) -> None:
         self.save_hyperparameters()
         check_positive(max_epochs=max_epochs)
-        if not gradient_clip_val >= 0:
-            raise ValueError(f"gradient_clip_val={gradient_clip_val!r}: expected >= 0")
+        check_number("gradient_clip_val", gradient_clip_val, lambda x: x >= 0, ">= 0")
+        check_number("seed", seed, lambda x: x >= 0 and x % 1 == 0, "0, 1, 2, ...")
         if schedule is not None and not callable(schedule):
             raise ValueError(
                 f"schedule={schedule!r}: expected a function of an optimizer and the "
@@ -115,15 +111,15 @@ class Trainer(d2l.HyperParameters):
         if hasattr(data, "to"):
             data.to(self.device)
         self.val_dataloader = data.val_dataloader()
-        self.train_dataloader = self.fabric.setup_dataloaders(data.train_dataloader())
+        self.train_dataloader = split(data.train_dataloader(), self.fabric)
         self.num_train_batches = len(self.train_dataloader)
         self.num_val_batches = len(self.val_dataloader or ())
 
     def prepare_model(self, model: d2l.Module) -> None:
         """Move the model to the device and make its optimizer."""
         model.trainer, self.model = self, model
-        place(model, self.device)
         materialise(model, self.train_dataloader)
+        place(model, self.device)
         optimizer = model.configure_optimizers()
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
@@ -134,11 +130,18 @@ class Trainer(d2l.HyperParameters):
         self._scheduler = self.schedule and self.schedule(optimizer, steps)
         run = {"model": type(model).__name__, "steps": steps, "seed": self.seed}
         run["parameters"] = sum(p.numel() for p in model.parameters())
+        run["gradient_clip_val"] = self.gradient_clip_val
+        run |= {f"optimizer's {k}": v for k, v in optimizer.defaults.items()}
         parts = {"model": model, "optimizer": optimizer, "schedule": self._scheduler}
         self._checkpoint = self.checkpoint and Checkpoint(
             Path(self.checkpoint), run, **{k: v for k, v in parts.items() if v}
         )
         self._wrapped, self.optim = self.fabric.setup(model, optimizer)
+
+    def prepare_batch(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Move a batch to the device, in the precision of the weights."""
+        batch = self.fabric.to_device(batch)
+        return self.fabric.strategy.precision.convert_input(batch)
 
     def fit_epoch(self) -> dict[str, float]:
         """One pass over the training data, and one over the validation data."""
@@ -160,10 +163,10 @@ class Trainer(d2l.HyperParameters):
         Keys: the model's own, such as loss and accuracy.
         """
         place(model, self.device)
-        model.eval()
+        agree(model.eval(), self.fabric)
         with Report(model) as report, torch.no_grad():
             for batch in share(loader, self.fabric):
-                batch = self.fabric.to_device(batch)
+                batch = self.prepare_batch(batch)
                 with self.fabric.autocast():
                     model.validation_step(batch)
                 report.counts.append(len(batch[-1]))
@@ -176,14 +179,15 @@ class Trainer(d2l.HyperParameters):
         bar = tqdm(self.train_dataloader, watch.epoch, disable=not shown)
         with Report(self.model) as report:
             for batch in bar:
+                batch = self.prepare_batch(batch)
                 with self.fabric.autocast():
                     loss = model.training_step(batch)
                 self.optim.zero_grad()
                 self.fabric.backward(loss)
                 if self.gradient_clip_val:
-                    self.fabric.clip_gradients(
-                        model, self.optim, max_norm=self.gradient_clip_val
-                    )
+                    limits = {"max_norm": self.gradient_clip_val}
+                    limits["error_if_nonfinite"] = False  # LossWatch tells
+                    self.fabric.clip_gradients(model, self.optim, **limits)
                 self.optim.step()
                 if watch.add(loss, self.optim.param_groups[0]["lr"]):
                     bar.set_postfix(loss=f"{loss.item():.3f}")

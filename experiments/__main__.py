@@ -11,10 +11,16 @@ NAMES = ("densenet",)
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, … (1)")
+    parser.add_argument("--seeds", type=count, default=1, help="seeds 0, 1, … (1)")
     parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
     parser.add_argument(
         "--results", type=Path, default=records.RESULTS, help="where records go"
@@ -28,7 +34,8 @@ def main() -> None:
     for arm in arms:
         if arm not in experiment.ARMS:
             parser.error(f"no arm {arm!r}; there are {', '.join(experiment.ARMS)}")
-    device = Trainer().device.type
+    trainer = Trainer()
+    device, first = trainer.device.type, trainer.fabric.is_global_zero
     for seed in range(options.seeds):
         for arm in arms:
             place = records.path(options.name, arm, seed, device, options.results)
@@ -36,7 +43,8 @@ def main() -> None:
                 print(f"{place.name} is there")
                 continue
             record = experiment.run(arm, seed, options.checkpoints)
-            print("wrote", records.write(record, options.results).name)
+            if first:  # under torchrun all processes run, and one writes
+                print("wrote", records.write(record, options.results).name)
 
 
 if __name__ == "__main__":

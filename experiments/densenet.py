@@ -5,7 +5,6 @@
 mirrored pictures. Both see the same 55,000 pictures for 10 epochs at 96x96.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,12 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(
-    arm: str, seed: int, checkpoints: Path, report: Callable[[str], None] = print
-) -> records.Record:
+def run(arm: str, seed: int, checkpoints: Path) -> records.Record:
     """Train one arm from one seed, or go on with it; return its record."""
     configuration = ARMS[arm]
     torch.manual_seed(seed)  # of the initial weights
-    model, data = (
-        DenseNet(**configuration["model"]),
-        FashionMNIST(**configuration["data"]),
-    )
+    model = DenseNet(**configuration["model"])
+    data = FashionMNIST(**configuration["data"])
     trainer = Trainer(
         configuration["max_epochs"],
         schedule=one_cycle if configuration["schedule"] else None,
@@ -66,5 +61,4 @@ def run(
     for split, loader in loaders.items():
         for key, value in trainer.evaluate(model, loader).items():
             record[f"{split}_{key}"] = value
-    report(f"densenet {arm} {seed}: test accuracy {record['test_accuracy']:.4f}")
     return record

@@ -60,6 +60,7 @@ def new_page(browser):
 
     def new_page(**options):
         contexts.append(browser.new_context(**options))
+        contexts[-1].set_default_timeout(120_000)  # the machine may be busy
         return contexts[-1].new_page()
 
     yield new_page

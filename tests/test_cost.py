@@ -292,7 +292,7 @@ def test_block_equals_the_sum_of_its_layers(
     total = 0
     for i in range(num_layers):
         read = cost.channels(in_channels, i, growth_rate)
-        total += cost.layer_parameters(read, *options)
+        total += cost.block_parameters(read, 1, *options)
     assert cost.block_parameters(in_channels, num_layers, *options) == total
 
 
@@ -304,14 +304,14 @@ def test_layer_equals_the_built_one(bottleneck, bias):
     layer = nn.Sequential(
         *narrow, nn.BatchNorm2d(m or c), nn.Conv2d(m or c, k, 3, bias=bias)
     )
-    count = cost.layer_parameters(c, k, bottleneck, bias)
+    count = cost.block_parameters(c, 1, k, bottleneck, bias)
     assert count == count_parameters(layer)
 
 
 def test_chapters_block():
     """D2L's example: 3 channels in, 2 layers of 10, 23 channels out."""
     assert [cost.channels(3, i, 10) for i in range(3)] == [3, 13, 23]
-    assert cost.layer_parameters(3, 10) == 2 * 3 + 9 * 3 * 10 + 10
+    assert cost.block_parameters(3, 1, 10) == 2 * 3 + 9 * 3 * 10 + 10
     assert cost.block_parameters(3, 2, 10) == 286 + 1206
 
 
@@ -422,38 +422,6 @@ def test_shapes_equal_the_built_models(config):
     assert stages[-1].shape == (*built[-1], 1, 1)
 
 
-# ResNet
-
-
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_resnet_equals_torchvisions(depth):
-    with torch.device("meta"):
-        net = getattr(torchvision.models, f"resnet{depth}")().eval()
-        X = torch.empty(1, 3, 224, 224)
-    count = cost.resnet(depth)
-    assert count.parameters == count_parameters(net)
-    assert count.macs == count_macs(net, X)
-    stages = [net.layer1, net.layer2, net.layer3, net.layer4]
-    assert [row.parameters for row in count.rows[1:5]] == [
-        count_parameters(stage) for stage in stages
-    ]
-
-
-@pytest.mark.parametrize("depth", [18, 50])
-def test_resnet_of_another_shape(depth):
-    """One channel, 10 classes, odd sizes; the saved tensors as well."""
-    net = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
-    net.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
-    X = torch.randn(2, 1, 45, 38)
-    count = cost.resnet(depth, 1, num_classes=10, input_shape=X.shape)
-    assert count.parameters == count_parameters(net)
-    assert count.macs == count_macs(net, X)
-    assert count.activation_bytes == saved_bytes(net, X)
-
-
-# Bad input
-
-
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -500,13 +468,7 @@ def test_other_bad_input():
     with pytest.raises(ValueError, match="num_layers=0: expected"):
         cost.block_parameters(3, 0, 10)
     with pytest.raises(ValueError, match="bottleneck=0: expected"):
-        cost.layer_parameters(3, 10, 0)
-    with pytest.raises(ValueError, match="depth=20: expected one of .18, 34"):
-        cost.resnet(20)
-    with pytest.raises(ValueError, match="num_classes=0: expected"):
-        cost.resnet(18, num_classes=0)
-    with pytest.raises(ValueError, match=r"expected \(N, 3, H, W\)"):
-        cost.resnet(18, input_shape=(1, 1, 96, 96))
+        cost.block_parameters(3, 1, 10, 0)
 
 
 def test_standard_library_only():

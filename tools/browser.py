@@ -29,14 +29,16 @@ def install():
     """Try each way to install one; which worked, `find` tells."""
     playwright = [sys.executable, "-m", "playwright", "install", "chromium"]
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    ways = [playwright]
     if shutil.which("apt-get") and _run(*root, "true"):
         apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
         _run(*apt, "update", "-q")
-        _run(*apt, "install", "-qy", "--no-install-recommends", "chromium")
-        # Ubuntu has no such package, but the libraries that the download needs
-        playwright.append("--with-deps")
-    if not find():
-        _run(*playwright)
+        chromium = [*apt, "install", "-qy", "--no-install-recommends", "chromium"]
+        # Ubuntu has no such package, but the libraries that the download needs.
+        ways = [chromium, [*playwright, "--with-deps"], playwright]
+    for way in ways:
+        if not find():
+            _run(*way)
 
 
 def _run(*command):

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy as np
 import torchvision
@@ -142,6 +143,9 @@ def _from_mirror(name: str) -> bytes:
         try:
             with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=30) as answer:
                 return answer.read()
+        except HTTPError as failure:
+            error = failure
+            failure.close()
         except (OSError, HTTPException) as failure:
             error = failure
     raise error

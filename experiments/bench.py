@@ -1,0 +1,102 @@
+"""`make bench`: training end to end, D2L's way and ours, interleaved in one run.
+
+Loader, forward, backward and step, at 96x96 in batches of 128. The two take
+turns of a few steps, so that whatever else slows the machine slows both; the
+ratio is taken turn by turn.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+
+from d2l_dense import DenseNet, FashionMNIST, cost, records
+from d2l_dense.checkpoint import replace_file
+from d2l_dense.engine import make_fabric, place
+from experiments import d2l_way
+from experiments.provenance import provenance
+
+TURNS, STEPS = 5, 4
+
+
+def our_steps(
+    data: FashionMNIST, device: torch.device, precision: str
+) -> Iterator[int]:
+    """Train our way; yield the number of images after each step."""
+    fabric, _ = make_fabric(device.type, precision)
+    model = DenseNet(lr=0.15, momentum=0.9, weight_decay=5e-4)
+    place(model, device)
+    wrapped, optimizer = fabric.setup(model, model.configure_optimizers())
+    wrapped.train()
+    loader = fabric.setup_dataloaders(data.to(device).train_dataloader())
+    while True:
+        for X, y in loader:
+            with fabric.autocast():
+                loss = model.loss(wrapped(X), y)
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            yield len(y)
+
+
+def images_per_second(steps: Iterator[int], device: torch.device, n: int) -> float:
+    """Take n steps, and wait until the device has done them."""
+    start = time.perf_counter()
+    images = sum(next(steps) for _ in range(n))
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+    return images / (time.perf_counter() - start)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP/s of the product of two square matrices, the best of three."""
+    A = torch.randn(size, size, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(4):  # the first warms up
+        start = time.perf_counter()
+        (A @ A)[0, 0].item()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds[1:])
+
+
+def main() -> None:
+    fabric, precision = make_fabric("auto", "auto")
+    device, data = fabric.device, FashionMNIST(batch_size=128, resize=(96, 96))
+    arms = {
+        "d2l": d2l_way.steps(data, device),
+        "ours": our_steps(data, device, precision),
+    }
+    rates: dict[str, list[float]] = {arm: [] for arm in arms}
+    for steps in arms.values():
+        images_per_second(steps, device, 2)  # warm up
+    for _ in range(TURNS):
+        for arm, steps in arms.items():
+            rates[arm].append(images_per_second(steps, device, STEPS))
+    ratios = [o / d for o, d in zip(rates["ours"], rates["d2l"], strict=True)]
+    dtype = torch.float32 if precision == "32-true" else torch.bfloat16
+    peak = product_rate(device, dtype)
+    macs = cost.summary({}, (1, 1, 96, 96)).macs
+    # The backward pass multiplies twice as often as the forward pass.
+    used = 3 * 2 * macs * statistics.median(rates["ours"]) / peak
+    result = {
+        **provenance(device, precision),
+        "turns": TURNS,
+        "steps_a_turn": STEPS,
+        "images_per_second": rates,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios),
+        "product_flops": peak,
+        "share_of_product_flops": used,
+    }
+    for arm in arms:
+        print(f"{arm}: {statistics.median(rates[arm]):.0f} images/s")
+    print(f"ratio {result['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"{dtype} products {peak / 1e9:.0f} GFLOP/s, of which we use {used:.0%}")
+    place_ = records.RESULTS / f"bench-{device.type}.json"
+    replace_file(place_, (json.dumps(result, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
