@@ -9,7 +9,7 @@ py := .venv/bin/python
 port ?= 8000
 
 .PHONY: help install data book test lint format unit slow notebooks serve \
-	experiments clean distclean
+	experiments bench gpu newest clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
@@ -29,14 +29,29 @@ notebooks: install data ## execute every chapter in place
 experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --seeds 3
 
+bench: install data ## measure training, D2L's way against ours
+	$(py) -m experiments.bench
+
+gpu: install data ## all that a GPU owner can add: tests, records, bench, pages
+	$(py) -c "import torch; torch.cuda.is_available() or exit('There is no CUDA here.')"
+	$(py) -m pytest -m cuda
+	$(py) -m experiments densenet --seeds 3
+	$(py) -m experiments.bench
+	$(MAKE) book
+
+newest: install ## replace the pins in .venv by the newest releases
+	$(py) -m pip install --upgrade --upgrade-strategy eager ".[book,test]"
+	$(py) -m pip install --no-deps --no-build-isolation -e .
+
 serve: ## show the built pages on http://127.0.0.1:8000 (port=8000)
 	@test -f _build/html/index.html \
 		|| { echo "There are no pages yet: run make book first." >&2; exit 1; }
 	@$(py) -m http.server --bind 127.0.0.1 --directory _build/html $(port)
 
-lint: install ## check the style of code and notebooks
+lint: install ## check the style of code, notebooks and workflows
 	$(py) -m ruff check
 	$(py) -m ruff format --check
+	.venv/bin/zizmor --offline --quiet .github/workflows
 
 format: install ## bring code and notebooks into that style
 	$(py) -m ruff check --fix

@@ -1,0 +1,268 @@
+"""experiments/: the command, its records, and the Julia port's network."""
+
+import json
+import re
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+from helpers import assert_same_training, small_fashion_mnist, without_seconds
+from torch import nn
+
+from d2l_dense import FashionMNIST, records
+from experiments import __main__ as command
+from experiments import densenet
+from experiments.port import PortedDenseNet, dense_block, transition_block
+from experiments.provenance import provenance
+
+# The port
+
+
+def test_the_port_has_its_published_parameters():
+    assert sum(p.numel() for p in PortedDenseNet().parameters()) == 754_082
+
+
+def test_the_port_pools_8x8_to_5x5():
+    X = torch.randn(4, 3, 8, 8)
+    Y = dense_block(3, 2, 10)(X)
+    assert Y.shape == (4, 23, 8, 8)
+    assert transition_block(23, 10)(Y).shape == (4, 10, 5, 5)
+
+
+def test_every_stage_of_the_port_at_96x96():
+    X, sizes = torch.randn(2, 1, 96, 96), {}
+    for name, stage in PortedDenseNet().net.named_children():
+        X = stage(X)
+        sizes[name] = tuple(X.shape[1:])
+    assert list(sizes.values()) == [
+        (64, 24, 24), (192, 24, 24), (96, 13, 13), (224, 13, 13), (112, 7, 7),
+        (240, 7, 7), (120, 4, 4), (248, 4, 4), (10,),
+    ]  # fmt: skip
+
+
+class PlainBlock(nn.Module):
+    """The port's dense block in torch.nn's parts: convolution, BN, ReLU."""
+
+    def __init__(self, in_channels, num_layers, growth_rate):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(in_channels + i * growth_rate, growth_rate, 3, padding=1),
+                nn.BatchNorm2d(growth_rate),
+                nn.ReLU(),
+            )
+            for i in range(num_layers)
+        )
+
+    def forward(self, X):
+        for layer in self.layers:
+            X = torch.cat((X, layer(X)), dim=1)
+        return X
+
+
+def test_the_port_equals_the_plain_form_in_training():
+    def transition(channels):
+        return [
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels // 2, kernel_size=1),
+            nn.AvgPool2d(kernel_size=2, stride=2, padding=1),
+        ]
+
+    plain = nn.Sequential(
+        nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+        PlainBlock(64, 4, 32),
+        *transition(192),
+        PlainBlock(96, 4, 32),
+        *transition(224),
+        PlainBlock(112, 4, 32),
+        *transition(240),
+        PlainBlock(120, 4, 32),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(248, 10),
+    )
+    assert_same_training(PortedDenseNet(), plain, (3, 1, 32, 32))
+
+
+# The command
+
+TINY = {
+    "model": {"num_channels": 4, "growth_rate": 2, "arch": [1, 1], "lr": 0.1},
+    "data": {"batch_size": 16, "resize": [32, 32], "flip": True},
+    "max_epochs": 2,
+    "schedule": "one_cycle",
+}
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """A function that runs the command on small data, with small networks."""
+    small_fashion_mnist(tmp_path / "data", monkeypatch)
+    monkeypatch.setenv("D2L_DENSE_DATA", str(tmp_path / "data"))
+    plain = TINY | {"schedule": None}
+    monkeypatch.setattr(densenet, "ARMS", {"ours": TINY, "d2l": plain})
+
+    def experiment(*arguments):
+        folders = "--results", tmp_path / "results", "--checkpoints", tmp_path / "runs"
+        words = ["experiments", *arguments, *folders]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        command.main()
+
+    return experiment
+
+
+def test_a_run_is_recorded(experiment, tmp_path, capsys):
+    experiment("densenet", "--arms", "ours")
+    (record,) = records.load("densenet", folder=tmp_path / "results")
+    assert (record["arm"], record["seed"]) == ("ours", 0)
+    assert record["configuration"] == TINY
+    assert [row["epoch"] for row in record["history"]] == [1, 2]
+    assert record["seconds"] == sum(row["seconds"] for row in record["history"])
+    for split in ("train", "val", "test"):
+        assert 0 <= record[f"{split}_accuracy"] <= 1 and record[f"{split}_loss"] > 0
+    assert record["val_loss"] == pytest.approx(record["history"][-1]["val_loss"])
+    said = capsys.readouterr().out
+    assert re.search(r"^wrote densenet-ours-0-\w+\.json$", said, re.M)
+
+
+def test_what_is_recorded_is_not_run_again(experiment, tmp_path, monkeypatch, capsys):
+    experiment("densenet", "--arms", "d2l")
+    place = next((tmp_path / "results").iterdir())
+    before = place.read_bytes()
+    monkeypatch.setattr(densenet, "run", lambda *arguments: pytest.fail("it ran"))
+    capsys.readouterr()
+    experiment("densenet", "--arms", "d2l")
+    assert capsys.readouterr().out == f"{place.name} is there\n"
+    assert place.read_bytes() == before
+
+
+def test_seeds_and_arms(experiment, tmp_path, monkeypatch):
+    ran = []
+
+    def run(arm, seed, checkpoints):
+        ran.append((arm, seed))
+        device = {"type": "cpu", "name": "x", "precision": "32-true"}
+        return {
+            "experiment": "densenet",
+            "arm": arm,
+            "seed": seed,
+            "configuration": {},
+            "device": device,
+            "versions": {"python": "3", "torch": "2"},
+            "commit": "0",
+            "date": "2025-11-24",
+            "seconds": 1.0,
+            "history": [{"epoch": 1, "seconds": 1.0}],
+        }
+
+    monkeypatch.setattr(densenet, "run", run)
+    experiment("densenet", "--arms", "d2l")
+    experiment("densenet", "--seeds", 2)
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("the records above say that they are of a CPU")
+    assert ran == [("d2l", 0), ("ours", 0), ("ours", 1), ("d2l", 1)]
+
+
+def test_the_mirroring_is_off_when_training_pictures_are_scored(
+    experiment, tmp_path, monkeypatch
+):
+    made = []
+
+    def data(**options):
+        made.append(FashionMNIST(**options))
+        return made[-1]
+
+    monkeypatch.setattr(densenet, "FashionMNIST", data)
+    experiment("densenet", "--arms", "ours")
+    assert made[0].flip and not made[0].train.flip
+
+
+def test_an_interrupted_run_goes_on(experiment, tmp_path, monkeypatch):
+    experiment("densenet", "--arms", "ours")
+    results, runs = tmp_path / "results", tmp_path / "runs"
+    (whole,) = records.load("densenet", folder=results)
+    for path in (*results.iterdir(), *runs.iterdir()):
+        path.unlink()
+
+    fit_epoch, epochs = densenet.Trainer.fit_epoch, []
+
+    def stop(trainer):
+        epochs.append(trainer.epoch)
+        if epochs == [0, 1]:
+            raise KeyboardInterrupt
+        return fit_epoch(trainer)
+
+    monkeypatch.setattr(densenet.Trainer, "fit_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        experiment("densenet", "--arms", "ours")
+    assert records.load("densenet", folder=results) == []
+    experiment("densenet", "--arms", "ours")
+    assert epochs == [0, 1, 1]
+    (record,) = records.load("densenet", folder=results)
+    assert without_seconds(record["history"]) == without_seconds(whole["history"])
+    for key in ("train_loss", "val_loss", "test_loss", "test_accuracy"):
+        assert record[key] == whole[key]
+
+
+def test_an_arm_that_is_not_there(experiment, capsys):
+    with pytest.raises(SystemExit) as error:
+        experiment("densenet", "--arms", "ours", "theirs")
+    assert error.value.code == 2
+    assert "no arm 'theirs'; there are ours, d2l" in capsys.readouterr().err
+
+
+def test_an_experiment_that_is_not_there(experiment, capsys):
+    with pytest.raises(SystemExit) as error:
+        experiment("resnet")
+    assert error.value.code == 2
+    assert "invalid choice: 'resnet'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", ["0", "-1", "two"])
+def test_a_number_of_seeds_that_is_none(experiment, capsys, seeds):
+    with pytest.raises(SystemExit) as error:
+        experiment("densenet", "--seeds", seeds)
+    assert error.value.code == 2
+    words = f"argument --seeds: {seeds}: expected a whole number, 1 or more"
+    assert words in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run_is_not_taken(experiment, tmp_path, monkeypatch):
+    experiment("densenet", "--arms", "ours")
+    for path in (tmp_path / "results").iterdir():
+        path.unlink()
+    longer = deepcopy(TINY) | {"max_epochs": 3}
+    monkeypatch.setattr(densenet, "ARMS", {"ours": longer})
+    with pytest.raises(ValueError, match="belongs to another run: its steps"):
+        experiment("densenet", "--arms", "ours")
+
+
+# The recipes and where figures come from
+
+
+def test_the_recipes_make_networks_and_schedules():
+    for configuration in densenet.ARMS.values():
+        assert json.loads(json.dumps(configuration)) == configuration
+        net = densenet.DenseNet(**configuration["model"])
+        assert sum(p.numel() for p in net.parameters()) == 758_226
+        assert configuration["data"]["resize"] == [96, 96]
+        assert configuration["data"]["batch_size"] == 128
+        assert configuration["max_epochs"] == 10
+    assert densenet.ARMS["d2l"]["model"] == {"lr": 0.01}
+
+
+def test_provenance_is_hardware_by_type(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = provenance(torch.device("cpu"), "32-true")
+    device = found["device"]
+    assert device["type"] == "cpu" and device["precision"] == "32-true"
+    assert device["processes"] == 2 and device["cores"] >= 1 and device["name"]
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["versions"]["d2l"] == "1.0.3"
+    assert re.fullmatch(r"([0-9a-f]{40}|unknown)(\+changes)?", found["commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
