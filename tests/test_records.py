@@ -194,10 +194,13 @@ def test_one_bad_file_among_good_ones_is_not_passed_over(tmp_path):
 
 
 def test_the_records_of_this_project_can_be_read():
-    for place in records.RESULTS.glob("*-*.json"):
-        experiment, arm, seed, device = place.stem.split("-")
-        found = records.load(experiment, arm, device)
-        assert int(seed) in [record["seed"] for record in found]
+    names = {place.name for place in records.RESULTS.glob("*-*.json")}
+    found = set()
+    for experiment in {name.split("-")[0] for name in names}:
+        for r in records.load(experiment):
+            key = experiment, r["arm"], r["seed"], r["device"]["type"]
+            found.add(records.path(*key).name)
+    assert found == names
 
 
 # Summaries

@@ -21,6 +21,8 @@ from urllib.error import HTTPError
 import numpy as np
 import torchvision
 
+from d2l_dense.checkpoint import replace_file
+
 NAMES = {  # name: (SHA-256 of the decompressed file, its bytes)
     "train-images-idx3-ubyte": (
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -118,16 +120,7 @@ def _fetch(name: str, target: Path) -> Path:
         except REFUSALS as error:
             failures.append(f"{source.__doc__}: {error}")
             continue
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target, delete=False) as file:
-            try:
-                file.write(data)
-                file.close()
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, target / name)
-            except BaseException:  # Ctrl-C too
-                os.unlink(file.name)
-                raise
+        replace_file(target / name, data)
         return target / name
     raise FileNotFoundError(
         f"Fashion-MNIST's file {name} was not found and could not be fetched "
