@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from"
     )
+    parser.add_argument("--note", help="what a reader of the figures must know")
     options = parser.parse_args()
     experiment = importlib.import_module(f"experiments.{options.name}")
     arms = options.arms or list(experiment.ARMS)
@@ -43,6 +44,8 @@ def main() -> None:
                 print(f"{place.name} is there")
                 continue
             record = experiment.run(arm, seed, options.checkpoints)
+            if options.note:
+                record["note"] = options.note
             if first:  # under torchrun all processes run, and one writes
                 print("wrote", records.write(record, options.results).name)
 

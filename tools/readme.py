@@ -15,7 +15,7 @@ RECIPES = {
 
 def figures():
     """A table: one row for each recipe and type of device that is recorded."""
-    rows = []
+    rows, notes = [], set()
     for arm, recipe in RECIPES.items():
         for device in ("cpu", "cuda", "mps"):
             runs = records.load("densenet", arm, device)
@@ -29,9 +29,10 @@ def figures():
                 for split in ("val", "test")
             ]
             hardware = f"{', '.join(names)} ({device}, {', '.join(kinds)})"
+            notes |= {run["note"] for run in runs if "note" in run}
             rows.append([recipe, *accuracy, hardware, f"{minutes:.0f}"])
     head = ["recipe", "validation", "test", "hardware, precision", "minutes a run"]
-    return plots.table(head, rows) + "\n"
+    return "\n\n".join([plots.table(head, rows), *sorted(notes)]) + "\n"
 
 
 def filled(text):
