@@ -43,7 +43,7 @@ def main() -> None:
             if place.exists():
                 print(f"{place.name} is there")
                 continue
-            record = experiment.run(arm, seed, options.checkpoints)
+            record = experiment.run(arm, seed, device, options.checkpoints)
             if options.note:
                 record["note"] = options.note
             if first:  # under torchrun all processes run, and one writes

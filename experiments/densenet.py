@@ -29,7 +29,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(arm: str, seed: int, checkpoints: Path) -> records.Record:
+def run(arm: str, seed: int, device: str, checkpoints: Path) -> records.Record:
     """Train one arm from one seed, or go on with it; return its record."""
     configuration = ARMS[arm]
     torch.manual_seed(seed)  # of the initial weights
@@ -39,7 +39,8 @@ def run(arm: str, seed: int, checkpoints: Path) -> records.Record:
         configuration["max_epochs"],
         schedule=one_cycle if configuration["schedule"] else None,
         seed=seed,
-        checkpoint=checkpoints / f"densenet-{arm}-{seed}.pt",
+        accelerator=device,
+        checkpoint=checkpoints / f"densenet-{arm}-{seed}-{device}.pt",
     )
     origin = provenance(trainer.device, trainer.precision)
     history = trainer.fit(model, data)
