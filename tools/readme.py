@@ -1,11 +1,14 @@
 """Write the figures of results/ into README.md, between its two marks."""
 
+import json
 import re
+import statistics
 from pathlib import Path
 
 from d2l_dense import plots, records
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+BENCHES = sorted(records.RESULTS.glob("bench-*.json"))
 MARKS = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 RECIPES = {
     "ours": "ours: Nesterov momentum, one cycle, weight decay, mirrored pictures",
@@ -32,7 +35,24 @@ def figures():
             notes |= {run["note"] for run in runs if "note" in run}
             rows.append([recipe, *accuracy, hardware, f"{minutes:.0f}"])
     head = ["recipe", "validation", "test", "hardware, precision", "minutes a run"]
-    return "\n\n".join([plots.table(head, rows), *sorted(notes)]) + "\n"
+    parts = [plots.table(head, rows), *sorted(notes), *map(speed, BENCHES)]
+    return "\n\n".join(parts) + "\n"
+
+
+def speed(bench):
+    """A sentence: what `make bench` measured."""
+    run = json.loads(bench.read_text("utf-8"))
+    theirs, ours = (
+        statistics.median(run["images_per_second"][arm]) for arm in ("d2l", "ours")
+    )
+    device = run["device"]
+    return (
+        f"Training end to end (`make bench`), {device['name']}, {device['cores']} "
+        f"cores, {device['precision']}: {ours:.0f} images/s against {theirs:.0f} "
+        f"D2L's way, {run['ratio']:.2f} times as many ({min(run['ratios']):.2f} to "
+        f"{max(run['ratios']):.2f} over {run['turns']} turns), at "
+        f"{run['share_of_product_flops']:.0%} of the rate of matrix products."
+    )
 
 
 def filled(text):
