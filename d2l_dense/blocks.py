@@ -122,9 +122,10 @@ class DenseBlock(nn.Module):
 class TransitionBlock(nn.Sequential):
     """Narrow the features to `out_channels` and halve their height and width.
 
-    Average pooling and a 1x1 convolution may change places: one mixes pixels,
-    the other channels, and both are linear. The paper writes the convolution
-    first; here it comes last, on a quarter of the pixels, with equal outputs.
+    Average pooling and a 1x1 convolution may change places: both take weighted
+    sums, one over pixels and the other over channels. The paper writes the
+    convolution first; here it comes last, on a quarter of the pixels, with equal
+    outputs.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
 

@@ -168,8 +168,7 @@ class _Tape:
             return
         self.conv("stem", out, 7, stride=2, bias=bias)
         self.norm("stem")
-        _, h, w = self.shape
-        self.pool("stem", "max", (h + 1) // 2, (w + 1) // 2)
+        self.pool("stem", "max", *(-(-side // 2) for side in self.shape[1:]))
 
     def head(self, num_classes):
         self.pool("head", "avg", 1, 1)

@@ -29,7 +29,7 @@ class DenseNet(d2l.Classifier):
         arch: number of layers of each dense block.
         lr: learning rate, or its peak if the trainer is given a schedule.
         num_classes: number of classes.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         bottleneck: width of the 1x1 convolution before each 3x3 one, in
             multiples of `growth_rate`; None leaves it out.
         compression: share of the channels that a transition keeps (theta).

@@ -37,8 +37,8 @@ class Trainer(d2l.HyperParameters):
         schedule: called with the optimizer and the number of all steps, returns
             a scheduler that is stepped after each batch; see `one_cycle`.
         gradient_clip_val: largest norm of the gradient; 0 does not clip.
-        seed: of order, augmentation and dropout. Each epoch starts from a seed
-            of its own, so a resumed run equals one that was not stopped.
+        seed: of order, augmentation and dropout. Each epoch has its own, so a
+            resumed run equals an unbroken one, on a CPU (same threads) bit for bit.
         checkpoint: a file, written after every epoch. If it is there when `fit`
             begins, training goes on from it.
         accelerator: "auto", "cpu", "cuda" or "mps".

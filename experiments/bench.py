@@ -25,6 +25,7 @@ from experiments import d2l_way
 from experiments.provenance import provenance
 
 TURNS, STEPS = 7, 8
+RESULT = records.RESULTS / "bench.json"
 
 
 def our_steps(
@@ -113,8 +114,10 @@ def main() -> None:
         print(f"{arm}: {statistics.median(rates[arm]):.0f} images/s")
     print(f"ratio {result['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     print(f"{dtype} products {peak / 1e9:.0f} GFLOP/s, of which we use {used:.0%}")
-    place_ = records.RESULTS / f"bench-{device.type}.json"
-    replace_file(place_, (json.dumps(result, indent=1) + "\n").encode())
+    # One entry for each type of device; the others stay.
+    recorded = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+    recorded[device.type] = result
+    replace_file(RESULT, (json.dumps(recorded, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 `d2l` is Dive into Deep Learning's: SGD at 0.01, no momentum, no augmentation.
 `ours` adds Nesterov momentum, weight decay, one cycle of the learning rate and
-mirrored pictures. Both see the same 55,000 pictures for 10 epochs at 96x96.
+mirrored images. Both see the same 55,000 images for 10 epochs at 96x96.
 """
 
 from pathlib import Path

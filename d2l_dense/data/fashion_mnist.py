@@ -16,20 +16,20 @@ VALIDATION_PER_CLASS = 500
 
 
 class FashionMNIST(d2l.FashionMNIST):
-    """Fashion-MNIST in three disjoint splits: 55,000, 5,000 and 10,000 pictures.
+    """Fashion-MNIST in three disjoint splits: 55,000, 5,000 and 10,000 images.
 
-    The validation split holds the last 500 training pictures of each class; the
-    test split is the data set's own. All pictures rest in memory as uint8 and
+    The validation split holds the last 500 training images of each class; the
+    test split is the data set's own. All images rest in memory as uint8 and
     become floats in [0, 1] a batch at a time.
 
     Batches: X (N, 1, *resize) float32, y (N,) int64
 
     Args:
-        batch_size: pictures a batch.
-        resize: height and width of the pictures, bilinear; an int for squares.
+        batch_size: images a batch.
+        resize: height and width of the images, bilinear; an int for squares.
         root: folder to look into first, and to download to.
-        flip: whether each training picture is mirrored with probability 1/2.
-        limit: of each split, only so many pictures, for a short run.
+        flip: whether each training image is mirrored with probability 1/2.
+        limit: of each split, only so many images, for a short run.
 
     Raises:
         ValueError: if an argument is out of range, or a file is not the real one.
@@ -75,7 +75,7 @@ class FashionMNIST(d2l.FashionMNIST):
         self.test = _Split(test_images[:limit], test_labels[:limit], resize)
 
     def to(self, device: torch.device | str) -> "FashionMNIST":
-        """Move the pictures to a device; batches are then made there."""
+        """Move the images to a device; batches are then made there."""
         for split in (self.train, self.val, self.test):
             split.images, split.labels = (
                 split.images.to(device),
@@ -96,7 +96,7 @@ class FashionMNIST(d2l.FashionMNIST):
 
 
 class _Split(Dataset):
-    """uint8 pictures (n, 28, 28) and their labels (n,), served by the batch."""
+    """uint8 images (n, 28, 28) and their labels (n,), served by the batch."""
 
     def __init__(
         self,

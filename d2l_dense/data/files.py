@@ -69,7 +69,7 @@ def fashion_mnist(root: str | Path | None = None) -> dict[str, Path]:
 def read(path: Path) -> np.ndarray:
     """Return the numbers of an IDX file of `NAMES`, verified.
 
-    Shape: (n,) labels or (n, 28, 28) pictures, uint8
+    Shape: (n,) labels or (n, 28, 28) images, uint8
 
     Raises:
         ValueError: if the file is not what it should be; it names the file,
