@@ -5,6 +5,7 @@ ReLU), transitions pool with a padding of 1, and the head has no BN and ReLU.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from d2l import torch as d2l
 from torch import nn
@@ -35,27 +36,33 @@ def transition_block(in_channels: int, out_channels: int) -> nn.Sequential:
 class PortedDenseNet(d2l.Classifier):
     """The network of D2L's Julia port: 754,082 parameters, logits at the end.
 
-    Shape: (N, 1, H, W) -> (N, 10)
+    Shape: (N, in_channels, H, W) -> (N, num_classes)
     """
 
-    def __init__(self, lr: float = 0.1) -> None:
+    def __init__(
+        self,
+        arch: Sequence[int] = (4, 4, 4, 4),
+        lr: float = 0.1,
+        in_channels: int = 1,
+        num_classes: int = 10,
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         stages["stem"] = nn.Sequential(
-            nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3),
+            nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3),
             nn.BatchNorm2d(64),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
         )
         channels = 64
-        for i in range(1, 5):
-            stages[f"block{i}"] = block = dense_block(channels, 4, 32)
+        for i, num_layers in enumerate(arch, start=1):
+            stages[f"block{i}"] = block = dense_block(channels, num_layers, 32)
             channels = block.out_channels
-            if i < 4:
+            if i < len(arch):
                 stages[f"transition{i}"] = transition_block(channels, channels // 2)
                 channels //= 2
         stages["head"] = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10)
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
         )
         self.net = nn.Sequential(stages)

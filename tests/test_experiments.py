@@ -23,6 +23,12 @@ def test_the_port_has_its_published_parameters():
     assert sum(p.numel() for p in PortedDenseNet().parameters()) == 754_082
 
 
+def test_the_ports_264_has_the_parameters_that_it_prints():
+    with torch.device("meta"):
+        net = PortedDenseNet((6, 12, 64, 48))
+    assert sum(p.numel() for p in net.parameters()) == 53_786_826
+
+
 def test_the_port_pools_8x8_to_5x5():
     X = torch.randn(4, 3, 8, 8)
     Y = dense_block(3, 2, 10)(X)
