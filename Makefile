@@ -28,6 +28,7 @@ notebooks: install data ## execute every chapter in place
 
 experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --seeds 3
+	$(py) -m experiments parameters --seeds 3
 
 bench: install data ## measure training, D2L's way against ours
 	$(py) -m experiments.bench
@@ -35,7 +36,7 @@ bench: install data ## measure training, D2L's way against ours
 gpu: install data ## all that a GPU owner can add: tests, records, bench, pages
 	$(py) -c "import torch; torch.cuda.is_available() or exit('There is no CUDA here.')"
 	$(py) -m pytest -m cuda
-	$(py) -m experiments densenet --seeds 3
+	$(MAKE) experiments
 	$(py) -m experiments.bench
 	$(MAKE) book
 

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from d2l_dense import Trainer, records
+from experiments.training import Run
 
-NAMES = ("densenet",)
+NAMES = ("densenet", "parameters")
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 
@@ -43,7 +44,8 @@ def main() -> None:
             if place.exists():
                 print(f"{place.name} is there")
                 continue
-            record = experiment.run(arm, seed, device, options.checkpoints)
+            run = Run(options.name, arm, seed, device, options.checkpoints)
+            record = experiment.execute(run)
             if options.note:
                 record["note"] = options.note
             if first:  # under torchrun all processes run, and one writes

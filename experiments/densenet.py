@@ -5,13 +5,10 @@
 mirrored images. Both see the same 55,000 images for 10 epochs at 96x96.
 """
 
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from d2l_dense import DenseNet, FashionMNIST, Trainer, one_cycle, records
-from experiments.provenance import provenance
+from d2l_dense import DenseNet, records
+from experiments.training import Run, train
 
 ARMS: dict[str, dict[str, Any]] = {
     "ours": {
@@ -29,37 +26,6 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(arm: str, seed: int, device: str, checkpoints: Path) -> records.Record:
+def execute(run: Run) -> records.Record:
     """Train one arm from one seed, or go on with it; return its record."""
-    configuration = ARMS[arm]
-    torch.manual_seed(seed)  # of the initial weights
-    model = DenseNet(**configuration["model"])
-    data = FashionMNIST(**configuration["data"])
-    trainer = Trainer(
-        configuration["max_epochs"],
-        schedule=one_cycle if configuration["schedule"] else None,
-        seed=seed,
-        accelerator=device,
-        checkpoint=checkpoints / f"densenet-{arm}-{seed}-{device}.pt",
-    )
-    origin = provenance(trainer.device, trainer.precision)
-    history = trainer.fit(model, data)
-    data.train.flip = False
-    record = {
-        "experiment": "densenet",
-        "arm": arm,
-        "seed": seed,
-        "configuration": configuration,
-        **origin,
-        "seconds": sum(row["seconds"] for row in history),
-        "history": history,
-    }
-    loaders = {
-        "train": data.train_dataloader(),
-        "val": data.val_dataloader(),
-        "test": data.test_dataloader(),
-    }
-    for split, loader in loaders.items():
-        for key, value in trainer.evaluate(model, loader).items():
-            record[f"{split}_{key}"] = value
-    return record
+    return train(run, DenseNet, ARMS[run.arm])

@@ -7,14 +7,16 @@ from copy import deepcopy
 
 import pytest
 import torch
+import torchvision
 from helpers import assert_same_training, small_fashion_mnist, without_seconds
 from torch import nn
 
 from d2l_dense import FashionMNIST, records
 from experiments import __main__ as command
-from experiments import densenet
+from experiments import densenet, parameters, training
 from experiments.port import PortedDenseNet, dense_block, transition_block
 from experiments.provenance import provenance
+from experiments.resnet import ResNet
 
 # The port
 
@@ -140,7 +142,7 @@ def test_what_is_recorded_is_not_run_again(experiment, tmp_path, monkeypatch, ca
     experiment("densenet", "--arms", "d2l")
     place = next((tmp_path / "results").iterdir())
     before = place.read_bytes()
-    monkeypatch.setattr(densenet, "run", lambda *arguments: pytest.fail("it ran"))
+    monkeypatch.setattr(densenet, "execute", lambda run: pytest.fail("it ran"))
     capsys.readouterr()
     experiment("densenet", "--arms", "d2l")
     assert capsys.readouterr().out == f"{place.name} is there\n"
@@ -150,14 +152,14 @@ def test_what_is_recorded_is_not_run_again(experiment, tmp_path, monkeypatch, ca
 def test_seeds_and_arms(experiment, tmp_path, monkeypatch):
     ran = []
 
-    def run(arm, seed, device, checkpoints):
-        ran.append((arm, seed))
+    def execute(run):
+        ran.append((run.arm, run.seed))
         return {
-            "experiment": "densenet",
-            "arm": arm,
-            "seed": seed,
+            "experiment": run.experiment,
+            "arm": run.arm,
+            "seed": run.seed,
             "configuration": {},
-            "device": {"type": device, "name": "x", "precision": "32-true"},
+            "device": {"type": run.device, "name": "x", "precision": "32-true"},
             "versions": {"python": "3", "torch": "2"},
             "commit": "0",
             "date": "2025-11-24",
@@ -165,7 +167,7 @@ def test_seeds_and_arms(experiment, tmp_path, monkeypatch):
             "history": [{"epoch": 1, "seconds": 1.0}],
         }
 
-    monkeypatch.setattr(densenet, "run", run)
+    monkeypatch.setattr(densenet, "execute", execute)
     experiment("densenet", "--arms", "d2l")
     experiment("densenet", "--seeds", 2)
     assert ran == [("d2l", 0), ("ours", 0), ("ours", 1), ("d2l", 1)]
@@ -180,7 +182,7 @@ def test_the_mirroring_is_off_when_training_pictures_are_scored(
         made.append(FashionMNIST(**options))
         return made[-1]
 
-    monkeypatch.setattr(densenet, "FashionMNIST", data)
+    monkeypatch.setattr(training, "FashionMNIST", data)
     experiment("densenet", "--arms", "ours")
     assert made[0].flip and not made[0].train.flip
 
@@ -192,7 +194,7 @@ def test_an_interrupted_run_goes_on(experiment, tmp_path, monkeypatch):
     for path in (*results.iterdir(), *runs.iterdir()):
         path.unlink()
 
-    fit_epoch, epochs = densenet.Trainer.fit_epoch, []
+    fit_epoch, epochs = training.Trainer.fit_epoch, []
 
     def stop(trainer):
         epochs.append(trainer.epoch)
@@ -200,7 +202,7 @@ def test_an_interrupted_run_goes_on(experiment, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return fit_epoch(trainer)
 
-    monkeypatch.setattr(densenet.Trainer, "fit_epoch", stop)
+    monkeypatch.setattr(training.Trainer, "fit_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment("densenet", "--arms", "ours")
     assert records.load("densenet", folder=results) == []
@@ -243,6 +245,61 @@ def test_a_checkpoint_of_another_run_is_not_taken(experiment, tmp_path, monkeypa
     monkeypatch.setattr(densenet, "ARMS", {"ours": longer})
     with pytest.raises(ValueError, match="belongs to another run: its steps"):
         experiment("densenet", "--arms", "ours")
+
+
+# The networks of exercise 2
+
+
+def test_the_resnet_is_torchvisions():
+    ours = ResNet(in_channels=3, num_classes=1000, lr=0.1, momentum=0, weight_decay=0)
+    theirs = torchvision.models.resnet18()
+    assert_same_training(ours, theirs, (4, 3, 64, 64))
+
+
+@pytest.mark.parametrize("arm", parameters.ARMS)
+def test_a_miniature_epoch_of_exercise_2(experiment, arm, tmp_path, monkeypatch):
+    small = {"densenet": {"num_channels": 4, "growth_rate": 2, "arch": [1, 1]}}
+    model = small.get(arm, {"widths": [4, 8, 8, 8]})
+    full = parameters.ARMS[arm]
+    tiny = {
+        **full,
+        "model": full["model"] | model,
+        "data": full["data"] | {"batch_size": 16},
+        "max_epochs": 1,
+    }
+    monkeypatch.setitem(parameters.ARMS, arm, tiny)
+    experiment("parameters", "--arms", arm)
+    (record,) = records.load("parameters", folder=tmp_path / "results")
+    assert record["configuration"].keys() == full.keys()
+    assert record["configuration"] == tiny and len(record["history"]) == 1
+
+
+def test_the_networks_of_exercise_2_are_of_the_sizes_that_it_says():
+    counts = {}
+    for arm, configuration in parameters.ARMS.items():
+        assert json.loads(json.dumps(configuration)) == configuration
+        with torch.device("meta"):
+            net = parameters.network(arm)(**configuration["model"])
+        counts[arm] = sum(p.numel() for p in net.parameters())
+    # ResNet-18 has 11,689,512 for 3 channels and 1,000 classes.
+    resnet18 = 11_689_512 - 2 * 49 * 64 - 990 * 513
+    assert counts == {
+        "densenet": 758_226,
+        "resnet18": resnet18,
+        "narrow_resnet": 760_116,
+    }
+
+
+def test_all_networks_of_exercise_2_are_trained_alike():
+    recipes = []
+    for arm, configuration in parameters.ARMS.items():
+        net = parameters.network(arm)(**configuration["model"])
+        group = net.configure_optimizers().param_groups[0]
+        keys = ("lr", "momentum", "nesterov", "weight_decay")
+        rest = {k: v for k, v in configuration.items() if k != "model"}
+        recipes.append(({key: group[key] for key in keys}, rest))
+    assert recipes[0] == recipes[1] == recipes[2]
+    assert recipes[0][0]["lr"] == 0.15 and recipes[0][0]["nesterov"]
 
 
 # The recipes and where figures come from
