@@ -110,7 +110,7 @@ class DenseNet(d2l.Classifier):
             nn.Linear(channels, num_classes),
         )
         self.net = nn.Sequential(stages)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> "DenseNet":
@@ -169,7 +169,8 @@ def _misfit(key: str, found: Tensor | None, expected: Tensor | None) -> str:
     return f"the weights do not fit: {key} is {shapes[0]}, expected {shapes[1]}"
 
 
-def _imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
+def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
+    """A quarter of the side: (N, in_channels, H, W) -> (N, num_channels, H/4, W/4)."""
     # ReLU never decreases, so the maximum of ReLU is ReLU of the maximum: after
     # the pooling, it has a quarter of the work.
     return nn.Sequential(
@@ -185,11 +186,11 @@ def _cifar_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequentia
     return nn.Sequential(conv)
 
 
-_STEMS = {"imagenet": _imagenet_stem, "cifar": _cifar_stem}
+_STEMS = {"imagenet": imagenet_stem, "cifar": _cifar_stem}
 
 
-def _initialise(module: nn.Module) -> None:
-    """He et al. (2015), as in the paper's section 4.2."""
+def initialise(module: nn.Module) -> None:
+    """Start a layer as He et al. (2015) do; the paper, section 4.2."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)
         if module.bias is not None:

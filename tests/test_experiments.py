@@ -251,17 +251,16 @@ def test_a_checkpoint_of_another_run_is_not_taken(experiment, tmp_path, monkeypa
 
 
 def test_the_resnet_is_torchvisions():
-    ours = ResNet(in_channels=3, num_classes=1000, lr=0.1, momentum=0, weight_decay=0)
+    ours = ResNet(in_channels=3, num_classes=1000)
     theirs = torchvision.models.resnet18()
     assert_same_training(ours, theirs, (4, 3, 64, 64))
 
 
 @pytest.mark.parametrize("arm", parameters.ARMS)
 def test_a_miniature_epoch_of_exercise_2(experiment, arm, tmp_path, monkeypatch):
-    small = {"densenet": {"num_channels": 4, "growth_rate": 2, "arch": [1, 1]}}
     # At least 8: for a 1x1 convolution of 4 channels oneDNN's AVX2 kernel of the
     # weights' gradient may never end (torch 2.14.1, channels_last).
-    model = small.get(arm, {"widths": [8, 8, 16, 16]})
+    model = TINY["model"] if arm == "densenet" else {"widths": [8, 8, 16, 16]}
     full = parameters.ARMS[arm]
     tiny = {
         **full,
@@ -281,7 +280,7 @@ def test_the_networks_of_exercise_2_are_of_the_sizes_that_it_says():
     for arm, configuration in parameters.ARMS.items():
         assert json.loads(json.dumps(configuration)) == configuration
         with torch.device("meta"):
-            net = parameters.network(arm)(**configuration["model"])
+            net = parameters.NETWORKS[arm](**configuration["model"])
         counts[arm] = sum(p.numel() for p in net.parameters())
     # ResNet-18 has 11,689,512 for 3 channels and 1,000 classes.
     resnet18 = 11_689_512 - 2 * 49 * 64 - 990 * 513
@@ -295,7 +294,7 @@ def test_the_networks_of_exercise_2_are_of_the_sizes_that_it_says():
 def test_all_networks_of_exercise_2_are_trained_alike():
     recipes = []
     for arm, configuration in parameters.ARMS.items():
-        net = parameters.network(arm)(**configuration["model"])
+        net = parameters.NETWORKS[arm](**configuration["model"])
         group = net.configure_optimizers().param_groups[0]
         keys = ("lr", "momentum", "nesterov", "weight_decay")
         rest = {k: v for k, v in configuration.items() if k != "model"}

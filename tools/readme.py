@@ -32,7 +32,8 @@ def figures():
                 for split in ("val", "test")
             ]
             hardware = f"{', '.join(names)} ({device}, {', '.join(kinds)})"
-            notes |= {run["note"] for run in runs if "note" in run}
+            who = recipe.partition(":")[0]
+            notes |= {f"{who}: {run['note']}" for run in runs if "note" in run}
             rows.append([recipe, *accuracy, hardware, f"{minutes:.0f}"])
     head = ["recipe", "validation", "test", "hardware, precision", "minutes a run"]
     benches = json.loads(BENCH.read_text("utf-8")).values()
