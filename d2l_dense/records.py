@@ -5,7 +5,7 @@ is checked against it when it is written and when it is read. Chapter: "Training
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,12 @@ class Summary:
     interval: tuple[float, float] | None
     n: int
 
+    @property
+    def sign(self) -> int:
+        """1 or -1 if the whole interval is above or below 0; else 0: undecided."""
+        low, high = self.interval or (0, 0)
+        return (low > 0) - (high < 0)
+
     def __format__(self, spec: str) -> str:
         if self.std is None:
             return f"{self.mean:{spec}} (one run)"
@@ -93,8 +99,25 @@ def summarise(records: Iterable[Record], key: str) -> Summary:
     missing = [f"seed {r['seed']} of {r['arm']}" for r in records if key not in r]
     if not records or missing:
         raise ValueError(f"no {key} in {', '.join(missing) or 'no records'}")
-    values = np.array([record[key] for record in records], dtype=float)
-    mean, n = float(values.mean()), len(values)
+    return _summary([record[key] for record in records])
+
+
+def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> Summary:
+    """Summarise first minus second, in pairs of one seed; `n` counts the pairs.
+
+    Raises:
+        ValueError: if the two have no seed in common.
+    """
+    values = {record["seed"]: record[key] for record in second}
+    pairs = [(r[key], values[r["seed"]]) for r in first if r["seed"] in values]
+    if not pairs:
+        raise ValueError(f"no {key} to compare: the two have no seed in common")
+    return _summary([a - b for a, b in pairs])
+
+
+def _summary(figures: Sequence[float]) -> Summary:
+    values, n = np.array(figures, dtype=float), len(figures)
+    mean = float(values.mean())
     if n == 1:
         return Summary(mean, None, None, n)
     std = float(values.std(ddof=1))

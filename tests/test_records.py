@@ -255,3 +255,29 @@ def test_a_figure_that_is_missing():
         records.summarise(some, "test_accuracy")
     with pytest.raises(ValueError, match="^no test_accuracy in no records$"):
         records.summarise([], "test_accuracy")
+
+
+# Differences
+
+
+def test_a_difference_is_taken_seed_by_seed():
+    """Two arms that rise together: the pairs differ by 0.02, whatever the seed."""
+    first, second = runs(0.90, 0.93, 0.96), runs(0.88, 0.91, 0.94)
+    found = records.difference(first, reversed(second), "test_accuracy")
+    assert found.n == 3 and math.isclose(found.mean, 0.02)
+    assert found.std < 1e-12
+    assert found.sign == 1
+    assert records.difference(second, first, "test_accuracy").sign == -1
+
+
+def test_an_interval_around_zero_decides_nothing():
+    found = records.difference(runs(0.90, 0.92), runs(0.92, 0.90), "test_accuracy")
+    assert found.sign == 0 and found.interval[0] < 0 < found.interval[1]
+    assert records.difference(runs(0.9), runs(0.8), "test_accuracy").sign == 0
+
+
+def test_only_seeds_of_both_are_compared():
+    found = records.difference(runs(0.9, 0.8), runs(0.8), "test_accuracy")
+    assert found.n == 1 and found.std is None
+    with pytest.raises(ValueError, match="no test_accuracy to compare"):
+        records.difference(runs(0.9), [], "test_accuracy")
