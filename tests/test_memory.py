@@ -5,7 +5,7 @@ import torch
 from d2l import torch as d2l
 from torch import nn
 
-from d2l_dense import VARIANTS, DenseNet, memory
+from d2l_dense import VARIANTS, DenseNet, cost, memory
 
 SMALL = dict(num_channels=16, growth_rate=8, arch=(3, 4), bottleneck=2)
 STRATEGIES = ["plain", "checkpoint", "shared"]
@@ -126,3 +126,55 @@ def test_another_device():
     X = torch.empty(2, 1, 8, 8, device="meta")
     with pytest.raises(ValueError, match="net and batch on meta: expected cpu or cud"):
         memory.measure(DenseNet(**SMALL), (X, X))
+
+
+# The closed form
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (dict(arch=(3, 2)), (8, 1, 64, 64)),
+        (dict(arch=(2, 3), bottleneck=4, bias=False), (4, 1, 64, 48)),
+        (dict(arch=(3,), stem="cifar", growth_rate=8), (8, 1, 24, 24)),
+        (dict(arch=(2, 4), pool="max", compression=1.0), (1, 1, 48, 48)),
+        pytest.param({}, (128, 1, 96, 96), marks=pytest.mark.slow),
+        pytest.param(VARIANTS["121"], (16, 3, 224, 224), marks=pytest.mark.slow),
+        pytest.param(VARIANTS["BC-100-12"], (64, 3, 32, 32), marks=pytest.mark.slow),
+    ],
+)
+def test_closed_form_of_the_peak(config, shape, strategy):
+    """Within 5 % of the accounting, at once."""
+    config = {**config, "memory": strategy}
+    with torch.device("meta"):
+        net = DenseNet(**config, momentum=0.9)
+    accounted = memory.training_peak(net, shape)
+    found = cost.peak(config, shape)
+    assert found.parameters == accounted["parameters"]
+    assert found.optimizer == accounted["optimizer"]
+    assert abs(found.total / accounted["total"] - 1) < 0.05
+
+
+def test_the_exercise_in_closed_form():
+    """Activations grow with the area, (224 / 96)^2, and nothing else grows."""
+    small, large = (cost.summary({}, (128, 1, side, side)) for side in (96, 224))
+    ratio = large.activation_bytes / small.activation_bytes
+    assert ratio == pytest.approx((224 / 96) ** 2, rel=0.01)
+    totals = [cost.peak({}, (128, 1, side, side)).total for side in (96, 224)]
+    assert totals[1] / totals[0] < ratio
+
+
+@pytest.mark.parametrize("name", ["121", "BC-100-12"])
+def test_shared_needs_a_quarter(name):
+    shape = (64, 3, 32, 32) if name == "BC-100-12" else (16, 3, 224, 224)
+    plain, shared = (
+        cost.peak({**VARIANTS[name], "memory": memory}, shape).total
+        for memory in ("plain", "shared")
+    )
+    assert shared <= 0.35 * plain
+
+
+def test_a_strategy_that_is_none():
+    with pytest.raises(ValueError, match="memory='lean': expected plain, checkpoint"):
+        cost.peak({"memory": "lean"}, (1, 1, 96, 96))

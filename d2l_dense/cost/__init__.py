@@ -1,15 +1,18 @@
 """What a network costs, by arithmetic alone (standard library only)."""
 
 from d2l_dense.cost.densenet import block_parameters, channels, summary
+from d2l_dense.cost.peak import Peak, peak
 from d2l_dense.cost.resnet import RESNETS, resnet
 from d2l_dense.cost.tape import Row, Summary
 
 __all__ = [
     "RESNETS",
+    "Peak",
     "Row",
     "Summary",
     "block_parameters",
     "channels",
+    "peak",
     "resnet",
     "summary",
 ]
