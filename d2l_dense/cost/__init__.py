@@ -1,17 +1,19 @@
 """What a network costs, by arithmetic alone (standard library only)."""
 
 from d2l_dense.cost.densenet import block_parameters, channels, summary
-from d2l_dense.cost.peak import Peak, peak
+from d2l_dense.cost.peak import MEMORY, Peak, largest_batch, peak
 from d2l_dense.cost.resnet import RESNETS, resnet
 from d2l_dense.cost.tape import Row, Summary
 
 __all__ = [
+    "MEMORY",
     "RESNETS",
     "Peak",
     "Row",
     "Summary",
     "block_parameters",
     "channels",
+    "largest_batch",
     "peak",
     "resnet",
     "summary",

@@ -83,6 +83,34 @@ def peak(
     )
 
 
+def largest_batch(
+    config: Mapping[str, Any],
+    image_shape: Sequence[int],
+    budget: int,
+    *,
+    states: int = 1,
+    bytes_per_element: int = 4,
+) -> int:
+    """Return how many images of shape (C, H, W) a step can take in so many bytes.
+
+    Returns 0 if not even one fits. The other arguments are those of `peak`.
+    """
+
+    def fits(n: int) -> bool:
+        options = {"states": states, "bytes_per_element": bytes_per_element}
+        return peak(config, (n, *image_shape), **options).total <= budget
+
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
 def _block(memory: str, c: int, k: int, num_layers: int, m: int) -> tuple[int, int]:
     """Channels that a block keeps, and that its last layer's backward pass holds.
 
