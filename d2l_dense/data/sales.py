@@ -68,21 +68,23 @@ def preprocessing() -> ColumnTransformer:
     def step(function: Callable[[np.ndarray], np.ndarray]) -> FunctionTransformer:
         return FunctionTransformer(function, feature_names_out="one-to-one")
 
-    def median() -> SimpleImputer:
-        return SimpleImputer(strategy="median", keep_empty_features=True)
+    def fill(strategy: str, value: str | None = None) -> SimpleImputer:
+        # A column that is empty in the training rows stays, as a constant.
+        return SimpleImputer(
+            strategy=strategy, fill_value=value, keep_empty_features=True
+        )
 
-    missing = {"strategy": "constant", "fill_value": "none"}
     grades = [["none", *scale.split()] for scale in GRADES.values()]
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     ordinal = OrdinalEncoder(categories=grades)
     return ColumnTransformer(
         [
-            ("sizes", scaled(median(), step(np.log1p)), SIZES),
-            ("numbers", scaled(median()), NUMBERS),
-            ("grades", scaled(SimpleImputer(**missing), ordinal), list(GRADES)),
+            ("sizes", scaled(fill("median"), step(np.log1p)), SIZES),
+            ("numbers", scaled(fill("median")), NUMBERS),
+            ("grades", scaled(fill("constant", "none"), ordinal), list(GRADES)),
             (
                 "categories",
-                make_pipeline(SimpleImputer(**missing), one_hot),
+                make_pipeline(fill("constant", "none"), one_hot),
                 CATEGORIES,
             ),
         ]
