@@ -20,7 +20,7 @@ from d2l_dense import AmesHousing, records
 from d2l_dense.checkpoint import replace_file
 from experiments.provenance import provenance
 from experiments.regressors import fit
-from experiments.search import rmse, search
+from experiments.search import search
 from experiments.training import Run
 
 # What the values of a space mean, `search.draw` says.
@@ -80,7 +80,7 @@ def execute(run: Run) -> records.Record:
     origin["versions"] |= {package: version(package) for package in packages}
     notes = run.checkpoints / f"{run.experiment}-{run.arm}-{run.device}-search.json"
     known = _recall(notes, configuration)
-    predictions, folds, histories = np.empty(len(data.features)), [], []
+    errors, folds, histories = np.empty(len(data.features)), [], []
     for i, (train_rows, val_rows) in enumerate(data.folds()):
         if i == len(known):
             known.append(search(run.arm, configuration, data, train_rows, run.device))
@@ -96,9 +96,10 @@ def execute(run: Run) -> records.Record:
             configuration["max_epochs"],
             run.device,
         )
-        predictions[val_rows] = predict(data.features.iloc[val_rows])
+        found = predict(data.features.iloc[val_rows])
+        errors[val_rows] = found - data.log_prices[val_rows]
         seconds = time.perf_counter() - start
-        score = rmse(predictions[val_rows], data.log_prices[val_rows])
+        score = float(np.mean(errors[val_rows] ** 2) ** 0.5)
         folds.append(
             {"rmse": score, **known[i], "parameters": size, "seconds": seconds}
         )
@@ -116,7 +117,7 @@ def execute(run: Run) -> records.Record:
         "history": history,
         "rmse": float(np.mean([fold["rmse"] for fold in folds])),
         "folds": folds,
-        "predictions": predictions.round(5).tolist(),
+        "errors": errors.round(5).tolist(),
     }
 
 

@@ -1,6 +1,7 @@
 """What exercise 5 compares: networks and estimators, and one way to fit each."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from d2l_dense import AmesHousing, DenseMLP, Trainer, cost, one_cycle
 
 ESTIMATORS = {
     "ridge": Ridge,
-    "lasso": Lasso,
+    "lasso": partial(Lasso, max_iter=100_000),
     "gradient_boosting": GradientBoostingRegressor,
 }
 Predict = Callable[[pd.DataFrame], np.ndarray]

@@ -10,11 +10,6 @@ from d2l_dense import AmesHousing
 from experiments.regressors import fit
 
 
-def rmse(predicted: np.ndarray, log_prices: np.ndarray) -> float:
-    """Root mean squared error of log prices."""
-    return float(np.sqrt(np.mean((predicted - log_prices) ** 2)))
-
-
 def search(
     arm: str,
     configuration: dict[str, Any],
