@@ -13,6 +13,7 @@ import torch
 import torchvision
 from helpers import (
     assert_same_training,
+    randomise,
     small_fashion_mnist,
     small_house_prices,
     without_seconds,
@@ -444,7 +445,8 @@ def test_the_networks_of_exercise_5_have_as_many_parameters(growth_rate, num_lay
 def test_the_residual_network_by_hand():
     settings = {"growth_rate": 4, "num_layers": 2, "dropout": 0.0, "lr": 0.1}
     settings |= {"beta": 1.0, "l1": 0.0, "weight_decay": 0.0}
-    net, X = network("residual_mlp", 6, settings), torch.randn(3, 6)
+    net = randomise(network("residual_mlp", 6, settings))
+    X = torch.randn(3, 6, dtype=torch.float64)
     Y = net.stem(X)
     for layer in net.layers:
         Y = Y + torch.relu(layer[0](Y))
