@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
         name="d2l",
     ) from None
 
-from d2l_dense import cost, plots, records
+from d2l_dense import cost, memory, plots, records
 from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block
 from d2l_dense.data import AmesHousing, FashionMNIST
 from d2l_dense.densenet import DenseNet
@@ -36,6 +36,7 @@ __all__ = [
     "TransitionBlock",
     "conv_block",
     "cost",
+    "memory",
     "one_cycle",
     "plots",
     "records",

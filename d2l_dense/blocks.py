@@ -1,33 +1,15 @@
 """The parts of a DenseNet: layer, dense block, transition."""
 
-from collections.abc import Callable
-from math import isfinite
-from numbers import Real
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from d2l_dense.checks import check_choice, check_positive
+from d2l_dense.recompute import Recomputed, recompute
+from d2l_dense.shared_memory import dense_block
 
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number above 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def check_positive(**arguments: int) -> None:
-    """Raise a ValueError that names the first argument not a whole number > 0."""
-    for name, value in arguments.items():
-        if not is_count(value):
-            raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
-
-
-def check_number(
-    name: str, value: float, fits: Callable[[float], bool], allowed: str
-) -> None:
-    """Raise a ValueError that names an argument not a finite number that fits."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not fits(value):
-        raise ValueError(f"{name}={value!r}: expected {allowed}")
+MEMORY = "plain", "checkpoint", "shared"
 
 
 def conv_block(
@@ -87,11 +69,17 @@ class DenseBlock(nn.Module):
         num_layers: number of layers.
         growth_rate: channels that each layer adds (k in the paper).
         bottleneck, bias: as in `conv_block`.
+        memory: what is kept for the backward pass. "plain": all that autograd
+            keeps, quadratic in `num_layers`; "checkpoint": each layer's output,
+            all else is computed again; "shared": the output and those of the
+            bottlenecks, and no convolution is computed again. The results are
+            the same.
 
     Raises:
-        ValueError: if a count is not a positive whole number.
+        ValueError: if an argument is out of range; it names what is allowed.
 
-    Source: Huang et al. (2017), section 3, equation 2. Chapter: "Dense blocks".
+    Source: Huang et al. (2017), section 3, equation 2; Chen et al. (2016) and
+    Pleiss et al. (2017) for `memory`. Chapter: "Dense blocks".
     """
 
     def __init__(
@@ -102,9 +90,12 @@ class DenseBlock(nn.Module):
         *,
         bottleneck: int | None = None,
         bias: bool = True,
+        memory: str = "plain",
     ) -> None:
         super().__init__()
         check_positive(num_layers=num_layers)
+        check_choice("memory", memory, MEMORY)
+        self.memory = memory
         self.layers = nn.ModuleList()
         for _ in range(num_layers):
             self.layers.append(
@@ -114,12 +105,19 @@ class DenseBlock(nn.Module):
         self.out_channels = in_channels
 
     def forward(self, X: Tensor) -> Tensor:
+        if self.memory == "shared":
+            return dense_block(X, self.layers)
+        if self.memory == "checkpoint":
+            features = [X]
+            for layer in self.layers:
+                features.append(recompute(layer, *features))
+            return torch.cat(features, dim=1)
         for layer in self.layers:
             X = torch.cat((X, layer(X)), dim=1)  # C grows by growth_rate
         return X
 
 
-class TransitionBlock(nn.Sequential):
+class TransitionBlock(Recomputed):
     """Narrow the features to `out_channels` and halve their height and width.
 
     Average pooling and a 1x1 convolution may change places: both take weighted
@@ -133,21 +131,48 @@ class TransitionBlock(nn.Sequential):
         in_channels: channels of the input.
         out_channels: channels of the output.
         bias: whether the convolution has a bias.
+        pool: "avg" or "max" of 2x2 pixels; or "stride", the first of them.
+        memory: "plain", or what `DenseBlock` takes: then BN, ReLU and the pooling
+            are computed again in the backward pass.
 
     Raises:
-        ValueError: if a count is not a positive whole number.
+        ValueError: if an argument is out of range; it names what is allowed.
 
     Source: Huang et al. (2017), section 3, "Pooling layers" and "Compression".
     Chapter: "Transition layers".
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        bias: bool = True,
+        pool: str = "avg",
+        memory: str = "plain",
     ) -> None:
         check_positive(in_channels=in_channels, out_channels=out_channels)
+        check_choice("pool", pool, POOLS)
+        check_choice("memory", memory, MEMORY)
         super().__init__(
             nn.BatchNorm2d(in_channels),
             nn.ReLU(inplace=True),
-            nn.AvgPool2d(kernel_size=2, stride=2),
+            POOLS[pool](),
             nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
         )
+        self.recomputed = memory != "plain"
+
+
+class _FirstPixel(nn.Module):
+    """Take the first of each 2x2 pixels."""
+
+    def forward(self, X: Tensor) -> Tensor:
+        h, w = X.shape[2] // 2 * 2, X.shape[3] // 2 * 2
+        return X[:, :, :h:2, :w:2]
+
+
+POOLS = {
+    "avg": partial(nn.AvgPool2d, kernel_size=2),
+    "max": partial(nn.MaxPool2d, kernel_size=2),
+    "stride": _FirstPixel,
+}

@@ -8,13 +8,9 @@ import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
 
-from d2l_dense.blocks import (
-    DenseBlock,
-    TransitionBlock,
-    check_number,
-    check_positive,
-    is_count,
-)
+from d2l_dense.blocks import DenseBlock, TransitionBlock
+from d2l_dense.checks import check_choice, check_number, check_positive, is_count
+from d2l_dense.stems import STEMS, initialise
 from d2l_dense.variants import VARIANTS, torchvision_names
 
 
@@ -33,6 +29,7 @@ class DenseNet(d2l.Classifier):
         bottleneck: width of the 1x1 convolution before each 3x3 one, in
             multiples of `growth_rate`; None leaves it out.
         compression: share of the channels that a transition keeps (theta).
+        pool, memory: as in `TransitionBlock` and `DenseBlock`.
         bias: whether the convolutions have a bias, as D2L's have.
         stem: "imagenet", 7x7 convolution and max pooling, a quarter of the side;
             or "cifar", a 3x3 convolution that keeps it.
@@ -61,6 +58,8 @@ class DenseNet(d2l.Classifier):
         in_channels: int = 1,
         bottleneck: int | None = None,
         compression: float = 0.5,
+        pool: str = "avg",
+        memory: str = "plain",
         bias: bool = True,
         stem: str = "imagenet",
         momentum: float = 0.0,
@@ -81,15 +80,16 @@ class DenseNet(d2l.Classifier):
         check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
         check_number("momentum", momentum, lambda x: 0 <= x < 1, "0 <= momentum < 1")
         check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
-        if stem not in _STEMS:
-            raise ValueError(f"stem={stem!r}: expected one of {', '.join(_STEMS)}")
+        check_choice("stem", stem, STEMS)
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
-        stages["stem"] = _STEMS[stem](in_channels, num_channels, bias)
+        stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
+        stages["stem"].recomputed = memory != "plain"
+        both = {"bias": bias, "memory": memory}
         channels = num_channels
         for i, num_layers in enumerate(arch, start=1):
             block = DenseBlock(
-                channels, num_layers, growth_rate, bottleneck=bottleneck, bias=bias
+                channels, num_layers, growth_rate, bottleneck=bottleneck, **both
             )
             stages[f"block{i}"] = block
             channels = block.out_channels
@@ -100,7 +100,9 @@ class DenseNet(d2l.Classifier):
                         f"compression={compression!r}: expected more, it leaves "
                         f"none of the {channels} channels of block{i}"
                     )
-                stages[f"transition{i}"] = TransitionBlock(channels, narrow, bias=bias)
+                stages[f"transition{i}"] = TransitionBlock(
+                    channels, narrow, pool=pool, **both
+                )
                 channels = narrow
         stages["head"] = nn.Sequential(
             nn.BatchNorm2d(channels),
@@ -167,33 +169,3 @@ class DenseNet(d2l.Classifier):
 def _misfit(key: str, found: Tensor | None, expected: Tensor | None) -> str:
     shapes = ["nothing" if t is None else tuple(t.shape) for t in (found, expected)]
     return f"the weights do not fit: {key} is {shapes[0]}, expected {shapes[1]}"
-
-
-def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
-    """A quarter of the side: (N, in_channels, H, W) -> (N, num_channels, H/4, W/4)."""
-    # ReLU never decreases, so the maximum of ReLU is ReLU of the maximum: after
-    # the pooling, it has a quarter of the work.
-    return nn.Sequential(
-        nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
-        nn.BatchNorm2d(num_channels),
-        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _cifar_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, num_channels, kernel_size=3, padding=1, bias=bias)
-    return nn.Sequential(conv)
-
-
-_STEMS = {"imagenet": imagenet_stem, "cifar": _cifar_stem}
-
-
-def initialise(module: nn.Module) -> None:
-    """Start a layer as He et al. (2015) do; the paper, section 4.2."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)

@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from d2l_dense.blocks import check_number, check_positive
 from d2l_dense.checkpoint import Checkpoint
+from d2l_dense.checks import check_number, check_positive
 from d2l_dense.engine import LossWatch, Report, make_fabric, materialise, place
 from d2l_dense.processes import agree, share, split
 

@@ -6,7 +6,8 @@ from d2l import torch as d2l
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from d2l_dense.densenet import DenseNet, imagenet_stem, initialise
+from d2l_dense.densenet import DenseNet
+from d2l_dense.stems import imagenet_stem, initialise
 
 
 class ResNet(d2l.Classifier):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from d2l_dense.blocks import check_positive
+from d2l_dense.checks import check_positive
 from d2l_dense.data import files
 
 VALIDATION_PER_CLASS = 500

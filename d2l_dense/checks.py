@@ -1,0 +1,33 @@
+"""Checks of arguments: each names the argument, its value and what is allowed."""
+
+from collections.abc import Callable, Iterable
+from math import isfinite
+from numbers import Real
+from typing import Any
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def check_positive(**arguments: int) -> None:
+    """Raise a ValueError that names the first argument not a whole number > 0."""
+    for name, value in arguments.items():
+        if not is_count(value):
+            raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
+
+
+def check_number(
+    name: str, value: float, fits: Callable[[float], bool], allowed: str
+) -> None:
+    """Raise a ValueError that names an argument not a finite number that fits."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not isfinite(value) or not fits(value):
+        raise ValueError(f"{name}={value!r}: expected {allowed}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a ValueError that lists the choices if an argument is none of them."""
+    if value not in (choices := tuple(choices)):
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")

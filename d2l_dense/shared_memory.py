@@ -1,0 +1,186 @@
+"""The dense block as one autograd function over one shared buffer.
+
+Written plainly, each layer keeps its own copy of all that came before it,
+concatenated and normalised: memory grows with the square of the depth. Here
+every layer writes into one buffer. Kept are the buffer, the outputs of the
+bottlenecks, and a mean and a deviation for each channel; batch normalisation and
+ReLU are computed again in the backward pass, and no convolution is.
+
+The batch's mean and variance of a feature are the same for every layer that reads
+it, so they are computed once. So is the part of its gradient that goes through
+them: it is a + b (x - mean) for each channel, and a and b add up over the readers.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+from d2l_dense.batch_norm import AXES, moments, normalise, per_channel, statistics
+
+_LAYOUTS = torch.contiguous_format, torch.channels_last
+_aten = torch.ops.aten
+
+
+def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
+    """Compute a dense block whose backward pass needs little memory.
+
+    Outputs, gradients and running statistics are those of the plain block.
+
+    Shape: (N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)
+
+    Args:
+        layers: of `conv_block`, with or without a bottleneck, and without hooks.
+
+    Raises:
+        ValueError: if a layer is another one; it names what it found.
+        RuntimeError: in the backward pass, if a second derivative is asked for.
+
+    Source: Pleiss et al. (2017). Chapter: "How would you change the framework?".
+    """
+    steps = [_steps(layer) for layer in layers]
+    tensors = [tensor for layer in steps for step in layer for tensor in step.tensors()]
+    device, dtype = X.device.type, X.dtype
+    if torch.is_autocast_enabled(device):  # what concatenation would return
+        dtype = torch.promote_types(dtype, torch.get_autocast_dtype(device))
+    with torch.autocast(device, enabled=False):
+        return _DenseBlock.apply(X.to(dtype), steps, torch.is_grad_enabled(), *tensors)
+
+
+class _Step(NamedTuple):
+    """BN, ReLU and a convolution."""
+
+    norm: nn.BatchNorm2d
+    conv: nn.Conv2d
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.norm.weight, self.norm.bias, self.conv.weight, self.conv.bias
+
+    @property
+    def of_batch(self) -> bool:
+        """Whether it normalises by the batch's own statistics."""
+        return self.norm.training or self.norm.running_mean is None
+
+
+def _steps(layer: nn.Sequential) -> list[_Step]:
+    """Take a layer apart, or refuse it."""
+    kinds = [type(module) for module in layer]
+    fits = kinds in ([nn.BatchNorm2d, nn.ReLU, nn.Conv2d] * n for n in (1, 2))
+    fits = fits and all(norm.affine for norm in layer[::3])
+    if not fits or any(m._forward_hooks or m._forward_pre_hooks for m in layer):
+        raise ValueError(
+            "memory='shared' computes BatchNorm2d, ReLU and Conv2d, once or twice, "
+            f"without hooks; found {layer}. Use memory='checkpoint' or 'plain'."
+        )
+    return [_Step(layer[i], layer[i + 2]) for i in range(0, len(layer), 3)]
+
+
+class _DenseBlock(torch.autograd.Function):
+    """X, the steps of each layer, whether to keep, four tensors a step -> buffer."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        X: Tensor,
+        layers: list[list[_Step]],
+        keep: bool,
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        n, c, h, w = X.shape
+        k = layers[0][-1].conv.out_channels
+        last = X.is_contiguous(memory_format=torch.channels_last)
+        layout = _LAYOUTS[last and not X.is_contiguous()]
+        buffer = torch.empty(
+            (n, c + k * len(layers), h, w),
+            dtype=X.dtype,
+            device=X.device,
+            memory_format=layout,
+        )
+        wide = torch.promote_types(X.dtype, torch.float32)
+        table = torch.zeros(2, buffer.shape[1], dtype=wide, device=X.device)
+        of_batch = any(step.of_batch for layer in layers for step in layer)
+        kept: list[Tensor | None] = []
+        Y, new = X, slice(0, c)
+        for layer in [*layers, []]:
+            buffer[:, new] = Y
+            if of_batch:
+                table[:, new] = moments(Y)
+            for step in layer:
+                first = step is layer[0]
+                x = buffer[:, :c] if first else Y
+                known = table[:, :c] if first or not step.of_batch else moments(Y)
+                mean, rstd = statistics(step.norm, known, n * h * w)
+                if keep:
+                    kept += [None if first else x, mean, rstd, *step.tensors()]
+                Y = _convolve(normalise(x, mean, rstd, *step.tensors()), step)
+            new, c = slice(c, c + k), c + k
+        ctx.layers = [[(step, step.of_batch) for step in layer] for layer in layers]
+        ctx.save_for_backward(buffer, table[0], *kept)
+        return buffer
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "memory='shared' has no second derivative: for create_graph=True "
+                "build the network with memory='plain'"
+            )
+        buffer, means, *kept = ctx.saved_tensors
+        count = grad.numel() // grad.shape[1]
+        needed, grads = list(ctx.needs_input_grad), []  # grads: last to first
+        # The buffer's gradient is total - offset - slope * (x - mean).
+        total = torch.empty_like(buffer).copy_(grad)
+        offset, slope = torch.zeros_like(means), torch.zeros_like(means)
+
+        def finish(part: slice) -> Tensor:
+            a = slope[part] * means[part] - offset[part]
+            a, b = per_channel(a, buffer), per_channel(-slope[part], buffer)
+            return torch.addcmul(a, buffer[:, part], b).add_(total[:, part])
+
+        end = buffer.shape[1]
+        for layer in reversed(ctx.layers):
+            c = end - layer[-1][0].conv.out_channels
+            g = finish(slice(c, end))
+            for step, of_batch in reversed(layer):
+                inner, mean, rstd, weight, bias, kernel, conv_bias = kept[-7:]
+                need_weight, need_bias, need_kernel, need_conv_bias = needed[-4:]
+                del kept[-7:], needed[-4:]
+                weight = weight.to(mean)
+                x = buffer[:, :c] if inner is None else inner
+                Z = normalise(x, mean, rstd, weight, bias)
+                conv = step.conv
+                g, g_kernel, g_conv_bias = _aten.convolution_backward(
+                    g, Z, kernel.to(Z.dtype), [len(kernel)], conv.stride,
+                    conv.padding, conv.dilation, False, [0, 0], conv.groups,
+                    [True, need_kernel, need_conv_bias and conv_bias is not None],
+                )  # fmt: skip
+                _aten.threshold_backward.grad_input(g, Z, 0, grad_input=g)
+                if inner is not None:
+                    g, g_weight, g_bias = _aten.native_batch_norm_backward(
+                        g, x, weight, mean, rstd**-2, mean, rstd, of_batch, 0.0,
+                        [True, need_weight, need_bias],
+                    )  # fmt: skip
+                else:
+                    g_bias = g.sum(AXES, dtype=mean.dtype)
+                    scale = weight * rstd
+                    total[:, :c].addcmul_(g, per_channel(scale, g))
+                    product = torch.mul(g, x, out=Z).sum(AXES, dtype=mean.dtype)
+                    g_weight = (product - mean * g_bias) * rstd
+                    if of_batch:
+                        offset[:c] += scale * g_bias / count
+                        slope[:c] += scale * rstd * g_weight / count
+                grads += [g_conv_bias, g_kernel, g_bias, g_weight]
+            end = c
+        return finish(slice(0, end)), None, None, *reversed(grads)
+
+
+def _convolve(Z: Tensor, step: _Step) -> Tensor:
+    conv = step.conv
+    bias = None if conv.bias is None else conv.bias.to(Z.dtype)
+    return F.conv2d(
+        Z, conv.weight.to(Z.dtype), bias,
+        conv.stride, conv.padding, conv.dilation, conv.groups,
+    )  # fmt: skip

@@ -1,0 +1,128 @@
+"""d2l_dense/memory.py: accounted and measured peaks, and that they agree."""
+
+import pytest
+import torch
+from d2l import torch as d2l
+from torch import nn
+
+from d2l_dense import VARIANTS, DenseNet, memory
+
+SMALL = dict(num_channels=16, growth_rate=8, arch=(3, 4), bottleneck=2)
+STRATEGIES = ["plain", "checkpoint", "shared"]
+
+
+def batch(*shape, device="cpu"):
+    torch.manual_seed(0)
+    X = torch.randn(shape, device=device)
+    return X, torch.zeros(shape[0], dtype=torch.long, device=device)
+
+
+def agree(net, shape, **options):
+    """The measured peak over the accounted one; within 10 % is asserted."""
+    accounted = memory.training_peak(net, shape, **options)["total"]
+    measured = memory.measure(net, batch(*shape), **options)["total"]
+    assert abs(measured / accounted - 1) < 0.1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_accounting_is_what_is_allocated(strategy):
+    agree(DenseNet(**SMALL, memory=strategy, momentum=0.9), (8, 1, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({}, (32, 1, 96, 96)),
+        (VARIANTS["121"], (4, 3, 224, 224)),
+        (VARIANTS["BC-100-12"], (16, 3, 32, 32)),
+    ],
+    ids=["chapter", "121", "BC-100-12"],
+)
+def test_the_accounting_of_whole_networks(config, shape, strategy):
+    agree(DenseNet(**config, memory=strategy, momentum=0.9), shape)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_accounting_on_cuda(strategy):
+    net, shape = DenseNet(memory=strategy, momentum=0.9).cuda(), (32, 1, 96, 96)
+    accounted = memory.training_peak(net, shape)["total"]
+    measured = memory.measure(net, batch(*shape, device="cuda"))
+    assert abs(measured["total"] / accounted - 1) < 0.1
+    assert measured["reserved"] >= measured["total"]
+
+
+def test_a_linear_net_by_hand():
+    """y = XW: parameters, a momentum for each, the input, the gradient."""
+    net = nn.Linear(1000, 500, bias=False)
+
+    def momentum(parameters):
+        return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+    found = memory.training_peak(net, (4, 1000), momentum)
+    weights = 4 * 1000 * 500
+    assert found["parameters"] == found["optimizer"] == weights
+    assert found["temporaries"] >= weights  # the gradient, until it is handed over
+    assert found["inputs"] == 4 * 4 * 1000 + 4 * 8
+    assert found["total"] == sum(v for k, v in found.items() if k != "total")
+    agree(net, (4, 1000), optimizer=momentum)
+
+
+def test_categories_by_the_closed_form():
+    net = DenseNet(**SMALL, momentum=0.9)
+    found = memory.training_peak(net, (8, 1, 64, 64))
+    size = sum(p.numel() for p in net.parameters()) * 4
+    assert found["parameters"] == found["optimizer"] == size
+    assert found["buffers"] == sum(b.nbytes for b in net.buffers())
+
+
+def test_it_changes_nothing():
+    net = DenseNet(**SMALL, momentum=0.9)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    memory.training_peak(net, (2, 1, 32, 32))
+    memory.measure(net, batch(2, 1, 32, 32))
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_it_allocates_nothing():
+    """A network on the meta device, at a size that no machine could train."""
+    with torch.device("meta"):
+        net = DenseNet(**SMALL)
+    found = memory.training_peak(net, (1_000_000, 1, 224, 224))
+    assert found["total"] > 2**40
+
+
+def test_mixed_precision_needs_less():
+    net, shape = DenseNet(**SMALL), (8, 1, 64, 64)
+    single = memory.training_peak(net, shape)
+    half = memory.training_peak(net, shape, autocast=torch.bfloat16)
+    assert half["activations"] < 0.7 * single["activations"]
+    assert half["parameters"] == single["parameters"]
+
+
+def test_any_module_and_optimizer():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    found = memory.training_peak(net, (2, 3, 4), torch.optim.Adam)
+    assert found["optimizer"] >= 2 * found["parameters"]
+    lazy = d2l.SoftmaxRegression(10, 0.1)
+    with pytest.raises(ValueError, match="lazy.*call the net once"):
+        memory.training_peak(lazy, (4, 1, 28, 28))
+    lazy(torch.zeros(1, 1, 28, 28))
+    agree(lazy, (4, 1, 28, 28))
+
+
+@pytest.mark.parametrize("shape", [(), (0, 1, 32, 32), (2, 1, 32.0, 32), "8"])
+def test_a_shape_that_is_none(shape):
+    with pytest.raises(ValueError, match="input_shape=.*expected such as"):
+        memory.training_peak(DenseNet(**SMALL), shape)
+
+
+def test_another_device():
+    X = torch.empty(2, 1, 8, 8, device="meta")
+    with pytest.raises(ValueError, match="net and batch on meta: expected cpu or cud"):
+        memory.measure(DenseNet(**SMALL), (X, X))

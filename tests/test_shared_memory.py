@@ -1,0 +1,329 @@
+"""The memory strategies: they give what the plain network gives."""
+
+import pytest
+import torch
+from helpers import assert_same_training, randomise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from d2l_dense import VARIANTS, DenseBlock, DenseNet
+
+LEAN = ["checkpoint", "shared"]
+NETWORKS = {
+    "chapter": ({}, (4, 1, 64, 80)),
+    "BC-100-12": (VARIANTS["BC-100-12"], (2, 3, 16, 16)),
+    "121": (VARIANTS["121"], (2, 3, 64, 64)),
+    "169": (VARIANTS["169"], (2, 3, 64, 64)),
+    "201": (VARIANTS["201"], (2, 3, 64, 64)),
+}
+
+
+def blocks(memory, **options):
+    """A lean block and a plain one with the same random weights, in float64."""
+    torch.manual_seed(0)
+    lean = randomise(DenseBlock(4, 3, 5, memory=memory, **options))
+    plain = DenseBlock(4, 3, 5, **options).double()
+    plain.load_state_dict(lean.state_dict())
+    return lean, plain
+
+
+def batch(*shape):
+    torch.manual_seed(1)
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def assert_equal(found, expected):
+    """Equal up to rounding, relative to the largest of all."""
+    largest = max(tensor.abs().max() for tensor in expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() <= 1e-10 * largest
+
+
+def assert_same(lean, plain, X):
+    """Assert equal outputs, gradients of input and parameters, and buffers."""
+    results = []
+    for net in (lean, plain):
+        net.zero_grad()
+        X_i = X.clone().requires_grad_()
+        Y = net(X_i)
+        torch.manual_seed(2)
+        (Y * torch.randn_like(Y)).sum().backward()
+        results.append((Y, X_i.grad, [p.grad for p in net.parameters()]))
+    (Y, of_X, of_p), (Y_2, of_X_2, of_p_2) = results
+    assert_equal([Y], [Y_2])
+    assert_equal([of_X], [of_X_2])
+    assert [g is None for g in of_p] == [g is None for g in of_p_2]
+    assert_equal(*([g for g in gs if g is not None] for gs in (of_p, of_p_2)))
+    for a, b in zip(lean.buffers(), plain.buffers(), strict=True):
+        assert_equal([a], [b])
+
+
+# The same training
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    memory=st.sampled_from(LEAN),
+    bottleneck=st.none() | st.integers(1, 3),
+    bias=st.booleans(),
+    in_channels=st.integers(1, 5),
+    num_layers=st.integers(1, 4),
+    growth_rate=st.integers(1, 4),
+    shape=st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(1, 5)),
+)
+def test_any_block(
+    memory, bottleneck, bias, in_channels, num_layers, growth_rate, shape
+):
+    options = {"bottleneck": bottleneck, "bias": bias}
+    size = in_channels, num_layers, growth_rate
+    lean = DenseBlock(*size, memory=memory, **options)
+    n, h, w = shape
+    assert_same_training(lean, DenseBlock(*size, **options), (n, in_channels, h, w))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chapter", "BC-100-12", "121"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("169", "201")),
+    ],
+)
+@pytest.mark.parametrize("memory", LEAN)
+def test_three_steps_of_training(memory, name):
+    """Logits, every gradient and every buffer, after each of three SGD steps."""
+    config, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    plain = DenseNet(**config, lr=0.1, momentum=0.9).double()
+    lean = DenseNet(**config, lr=0.1, momentum=0.9, memory=memory).double()
+    lean.load_state_dict(plain.state_dict())
+    optimizers = [net.configure_optimizers() for net in (lean, plain)]
+    y = torch.arange(shape[0])
+    for seed in range(3):
+        torch.manual_seed(seed)
+        X = torch.randn(shape, dtype=torch.float64)
+        for net, optimizer in zip((lean, plain), optimizers, strict=True):
+            optimizer.zero_grad()
+            net.loss(net(X), y).backward()
+        gradients = ([p.grad for p in net.parameters()] for net in (lean, plain))
+        assert_equal(*gradients)
+        for optimizer in optimizers:
+            optimizer.step()
+        for a, b in zip(lean.buffers(), plain.buffers(), strict=True):
+            assert_equal([a], [b])
+        with torch.no_grad():
+            assert_equal([lean.eval()(X)], [plain.eval()(X)])
+        lean.train(), plain.train()
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("bottleneck", [None, 2])
+def test_gradients_equal_differences(bottleneck, train):
+    block, _ = blocks("shared", bottleneck=bottleneck)
+    block.train(train)
+    X = batch(2, 4, 3, 3).requires_grad_()
+    parameters = tuple(block.parameters())
+
+    def compute(X, *_):
+        return block(X)
+
+    assert torch.autograd.gradcheck(compute, (X, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_eval_and_no_grad(memory):
+    lean, plain = (net.eval() for net in blocks(memory, bottleneck=2))
+    assert_same(lean, plain, batch(1, 4, 1, 1))
+    with torch.no_grad():
+        Y = lean(batch(2, 4, 3, 3))
+    assert not Y.requires_grad
+    assert_equal([Y], [plain(batch(2, 4, 3, 3))])
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_running_statistics_are_updated_once(memory):
+    lean, _ = blocks(memory)
+    norm = lean.layers[1][0]
+    before = norm.num_batches_tracked.item()
+    lean(batch(2, 4, 3, 3)).sum().backward()
+    assert norm.num_batches_tracked == before + 1
+    assert norm.track_running_stats
+
+
+@pytest.mark.parametrize("momentum", [None, 0.3])
+@pytest.mark.parametrize("memory", LEAN)
+def test_momentum_of_the_running_statistics(memory, momentum):
+    lean, plain = blocks(memory, bottleneck=2)
+    for module in (*lean.modules(), *plain.modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+            module.reset_running_stats()
+    for _ in range(3):
+        assert_same(lean, plain, batch(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_statistics_that_are_not_tracked(memory):
+    lean, plain = blocks(memory, bottleneck=2)
+    for module in (*lean.modules(), *plain.modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = None
+            module.num_batches_tracked = None
+    for train in (True, False):
+        assert_same(lean.train(train), plain.train(train), batch(2, 4, 3, 3))
+
+
+# The ways in which networks are used
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_frozen_parts(memory):
+    lean, plain = blocks(memory, bottleneck=2)
+    for net in (lean, plain):
+        net.layers[1].eval()  # the running statistics of one layer, as they are
+        for parameter in net.layers[1].parameters():
+            parameter.requires_grad_(False)
+        net.layers[2][0].weight.requires_grad_(False)
+    assert_same(lean, plain, batch(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_gradients_accumulate(memory):
+    lean, plain = blocks(memory)
+    for net in (lean, plain):
+        for seed in range(2):
+            torch.manual_seed(seed)
+            net(torch.randn(2, 4, 3, 3, dtype=torch.float64)).square().sum().backward()
+    assert_equal(*([p.grad for p in net.parameters()] for net in (lean, plain)))
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_a_graph_that_is_kept_and_a_backward_pass_under_no_grad(memory):
+    """D2L's trainer calls `backward` under no_grad."""
+    lean, plain = blocks(memory)
+    for net in (lean, plain):
+        Y = net(batch(2, 4, 3, 3)).square().sum()
+        with torch.no_grad():
+            Y.backward(retain_graph=True)
+            Y.backward()
+    assert_equal(*([p.grad for p in net.parameters()] for net in (lean, plain)))
+
+
+@pytest.mark.parametrize("bottleneck", [None, 2])
+@pytest.mark.parametrize("memory", LEAN)
+def test_channels_last(memory, bottleneck):
+    lean, plain = blocks(memory, bottleneck=bottleneck)
+    X = batch(2, 4, 3, 5).to(memory_format=torch.channels_last)
+    for net in (lean, plain):
+        net.to(memory_format=torch.channels_last)
+    assert_same(lean, plain, X)
+    assert lean(X).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory", LEAN)
+def test_mixed_precision(memory, dtype):
+    """As near to double precision as the plain block is, and of the same type."""
+    torch.manual_seed(0)
+    exact = DenseBlock(16, 4, 8, bottleneck=2).double()
+    X, weights = batch(8, 16, 8, 8), batch(8, 48, 8, 8)
+    Y = exact(X)
+    (Y * weights).sum().backward()
+    expected = [Y, *(p.grad for p in exact.parameters())]
+    errors = []
+    for strategy in (memory, "plain"):
+        net = DenseBlock(16, 4, 8, bottleneck=2, memory=strategy)
+        net.load_state_dict(exact.state_dict())
+        with torch.autocast("cpu", dtype=dtype):
+            Y = net(X.to(dtype))
+        (Y * weights).sum().backward()
+        assert Y.dtype == dtype
+        found = [Y, *(p.grad for p in net.parameters())]
+        assert all(g.dtype == torch.float32 for g in found[1:])
+        # Biases have no gradient but for rounding: relative to the largest.
+        errors.append([(a - b).norm() for a, b in zip(found, expected, strict=True)])
+    ours, theirs = (torch.stack(error) for error in errors)
+    assert theirs.max() < 0.2 * max(g.norm() for g in expected)
+    assert ours.norm() <= 1.2 * theirs.norm()
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_a_model_in_half_precision(memory):
+    lean, plain = blocks(memory, bottleneck=2)
+    lean.bfloat16(), plain.bfloat16()
+    X = batch(2, 4, 3, 3).bfloat16()
+    found, expected = lean(X), plain(X)
+    assert (found - expected).norm() < 0.02 * expected.norm()
+    found.sum().backward()
+    assert all(p.grad.dtype == torch.bfloat16 for p in lean.parameters())
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_data_parallel(memory, tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        lean, plain = blocks(memory, bottleneck=2)
+        parallel = DistributedDataParallel(lean)
+        for net in (parallel, plain):
+            net(batch(2, 4, 3, 3)).square().sum().backward()
+        assert_equal(*([p.grad for p in net.parameters()] for net in (lean, plain)))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_same_weights(memory):
+    config = dict(num_channels=4, growth_rate=2, arch=(1, 2), bottleneck=2)
+    lean, plain = DenseNet(**config, memory=memory), DenseNet(**config)
+    lean.load_state_dict(plain.state_dict())
+    assert list(lean.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("memory", LEAN)
+def test_on_cuda(memory):
+    lean, plain = (net.cuda() for net in blocks(memory, bottleneck=2))
+    assert_same(lean, plain, batch(2, 4, 6, 6).cuda())
+
+
+# What is refused
+
+
+def test_a_second_derivative_is_refused():
+    block, _ = blocks("shared")
+    X = batch(2, 4, 3, 3).requires_grad_()
+    with pytest.raises(RuntimeError, match="no second derivative.*memory='plain'"):
+        torch.autograd.grad(block(X).sum(), X, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.append(nn.Dropout(0.1)),
+        lambda layer: layer.__setitem__(1, nn.ELU()),
+        lambda layer: layer.__setitem__(0, nn.BatchNorm2d(4, affine=False)),
+        lambda layer: layer[0].register_forward_hook(lambda *_: None),
+    ],
+)
+def test_other_layers_are_refused(change):
+    block, _ = blocks("shared")
+    change(block.layers[0])
+    with pytest.raises(ValueError, match="memory='shared' computes BatchNorm2d"):
+        block(batch(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize("memory", ["plain", *LEAN])
+def test_one_value_a_channel_is_refused(memory):
+    block, _ = blocks(memory)
+    with pytest.raises(ValueError, match="(?i)more than 1 value per channel|one value"):
+        block(batch(1, 4, 1, 1))
+
+
+def test_an_unknown_strategy():
+    with pytest.raises(ValueError, match="memory='lean': expected one of plain, chec"):
+        DenseNet(memory="lean")
