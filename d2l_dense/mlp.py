@@ -7,7 +7,7 @@ from d2l import torch as d2l
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from d2l_dense.blocks import check_number, check_positive, is_count
+from d2l_dense.checks import check_number, check_positive, is_count
 
 
 class DenseMLP(d2l.Module):

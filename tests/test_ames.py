@@ -243,7 +243,7 @@ def test_other_ames_data_are_refused(frame, monkeypatch):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"source": "boston"}, "source='boston': expected ames or kaggle"),
+        ({"source": "boston"}, "source='boston': expected one of ames, kaggle"),
         ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more"),
         ({"num_folds": 2.0}, "num_folds=2.0: expected a whole number, 1 or more"),
         ({"num_folds": 1}, "num_folds=1: expected 2 or more"),

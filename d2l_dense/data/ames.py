@@ -13,7 +13,7 @@ from d2l import torch as d2l
 from sklearn.model_selection import KFold
 from torch.utils.data import DataLoader, TensorDataset
 
-from d2l_dense.blocks import check_number, check_positive
+from d2l_dense.checks import check_choice, check_number, check_positive
 from d2l_dense.data import files
 from d2l_dense.data.sales import check_sales, preprocessing
 
@@ -65,8 +65,7 @@ class AmesHousing(d2l.DataModule):
         self.save_hyperparameters(ignore=["root"])
         check_positive(batch_size=batch_size, num_folds=num_folds)
         check_number("num_folds", num_folds, lambda x: x > 1, "2 or more")
-        if source not in SOURCES:
-            raise ValueError(f"source={source!r}: expected {' or '.join(SOURCES)}")
+        check_choice("source", source, SOURCES)
         if fold not in range(num_folds):
             raise ValueError(f"fold={fold!r}: expected one of 0 to {num_folds - 1}")
         sales = _ames() if source == "ames" else _kaggle(files.TRAIN, root)
