@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from d2l_dense.checks import check_choice, check_positive
+from d2l_dense.cost import MEMORY
 from d2l_dense.recompute import Recomputed, recompute
 from d2l_dense.shared_memory import dense_block
-
-MEMORY = "plain", "checkpoint", "shared"
 
 
 def conv_block(

@@ -5,6 +5,8 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
+from torch import Tensor
+
 
 def is_count(value: Any) -> bool:
     """Whether a value is a whole number above 0."""
@@ -31,3 +33,20 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise a ValueError that lists the choices if an argument is none of them."""
     if value not in (choices := tuple(choices)):
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+
+
+def check_images(X: Tensor, in_channels: int, side: int) -> None:
+    """Raise a ValueError unless X is a batch of images of `side` pixels or more."""
+    if X.ndim != 4 or X.shape[1] != in_channels or not len(X):
+        expected = f"(N, {in_channels}, H, W), N at least 1"
+        raise ValueError(f"images of shape {tuple(X.shape)}: expected {expected}")
+    if not X.is_floating_point():
+        raise ValueError(
+            f"images of type {X.dtype}: expected floats, such as X.float() / 255"
+        )
+    if min(X.shape[2:]) < side:
+        h, w = X.shape[2:]
+        raise ValueError(
+            f"images of {h}x{w} pixels: this many blocks need at least {side}x{side}; "
+            "resize the images or give `arch` fewer blocks"
+        )

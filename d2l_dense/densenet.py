@@ -9,7 +9,14 @@ from d2l import torch as d2l
 from torch import Tensor, nn
 
 from d2l_dense.blocks import DenseBlock, TransitionBlock
-from d2l_dense.checks import check_choice, check_number, check_positive, is_count
+from d2l_dense.checks import (
+    check_choice,
+    check_images,
+    check_number,
+    check_positive,
+    is_count,
+)
+from d2l_dense.out_of_memory import explained
 from d2l_dense.stems import STEMS, initialise
 from d2l_dense.variants import VARIANTS, torchvision_names
 
@@ -113,6 +120,26 @@ class DenseNet(d2l.Classifier):
         )
         self.net = nn.Sequential(stages)
         self.apply(initialise)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logits of a batch of images.
+
+        Raises:
+            ValueError: if the images have another shape or type, are too small for
+                so many blocks, or give batch normalisation a single value.
+            MemoryError: if they do not fit; it says what would.
+        """
+        pixels = 2 ** (len(self.arch) - 1)  # that block 1 needs, a side
+        shrinks = self.stem == "imagenet"  # to a quarter, rounded up
+        check_images(X, self.in_channels, 4 * pixels - 3 if shrinks else pixels)
+        h, w = ((-(-side // 4) if shrinks else side) // pixels for side in X.shape[2:])
+        if self.training and len(X) * h * w == 1:
+            raise ValueError(
+                "one image, of one pixel in the last block, has no variance to "
+                "normalise by: train on two or more, on larger ones, or call eval()"
+            )
+        with explained(self, X):
+            return self.net(X)
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> "DenseNet":

@@ -10,6 +10,7 @@ from d2l import torch as d2l
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
@@ -71,6 +72,15 @@ def materialise(model: nn.Module, loader: DataLoader) -> None:
         X = next(iter(loader))[:-1]
         with torch.no_grad():  # in eval, to leave batch normalisation's averages
             model.to(X[0].device).eval()(*X)
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler:
+    """Warm up to the optimizer's learning rate, then anneal to almost nothing.
+
+    Source: Smith and Topin (2018). Chapter: "Training".
+    """
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, total_steps=num_steps, cycle_momentum=False)
 
 
 class Report:

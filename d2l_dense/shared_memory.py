@@ -174,6 +174,7 @@ class _DenseBlock(torch.autograd.Function):
                         slope[:c] += scale * rstd * g_weight / count
                 grads += [g_conv_bias, g_kernel, g_bias, g_weight]
             end = c
+            del g, Z  # as large as what `finish` is about to make
         return finish(slice(0, end)), None, None, *reversed(grads)
 
 

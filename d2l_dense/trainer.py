@@ -8,25 +8,17 @@ from pathlib import Path
 import torch
 from d2l import torch as d2l
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from d2l_dense.checkpoint import Checkpoint
 from d2l_dense.checks import check_number, check_positive
 from d2l_dense.engine import LossWatch, Report, make_fabric, materialise, place
+from d2l_dense.out_of_memory import explained
 from d2l_dense.processes import agree, share, split
 
 Schedule = Callable[[torch.optim.Optimizer, int], LRScheduler]
-
-
-def one_cycle(optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler:
-    """Warm up to the optimizer's learning rate, then anneal to almost nothing.
-
-    Source: Smith and Topin (2018). Chapter: "Training".
-    """
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, total_steps=num_steps, cycle_momentum=False)
 
 
 class Trainer(d2l.HyperParameters):
@@ -93,6 +85,7 @@ class Trainer(d2l.HyperParameters):
             FloatingPointError: if the loss is not finite; names epoch, step, rate.
             TypeError: if the model does not configure one torch optimizer.
             OSError: if the checkpoint cannot be written.
+            MemoryError: if a step does not fit; it says what would.
         """
         self.prepare_data(data)
         self.prepare_model(model)
@@ -180,15 +173,8 @@ class Trainer(d2l.HyperParameters):
         with Report(self.model) as report:
             for batch in bar:
                 batch = self.prepare_batch(batch)
-                with self.fabric.autocast():
-                    loss = model.training_step(batch)
-                self.optim.zero_grad()
-                self.fabric.backward(loss)
-                if self.gradient_clip_val:
-                    limits = {"max_norm": self.gradient_clip_val}
-                    limits["error_if_nonfinite"] = False  # LossWatch tells
-                    self.fabric.clip_gradients(model, self.optim, **limits)
-                self.optim.step()
+                with explained(self.model, batch[0]):
+                    loss = self._step(model, batch)
                 if watch.add(loss, self.optim.param_groups[0]["lr"]):
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if self._scheduler:
@@ -197,3 +183,15 @@ class Trainer(d2l.HyperParameters):
                 self.train_batch_idx += 1
         watch.check()
         return report.averages(self.fabric)
+
+    def _step(self, model: d2l.Module, batch: Sequence[Tensor]) -> Tensor:
+        with self.fabric.autocast():
+            loss = model.training_step(batch)
+        self.optim.zero_grad()
+        self.fabric.backward(loss)
+        if self.gradient_clip_val:
+            limits = {"max_norm": self.gradient_clip_val}
+            limits["error_if_nonfinite"] = False  # LossWatch tells
+            self.fabric.clip_gradients(model, self.optim, **limits)
+        self.optim.step()
+        return loss

@@ -8,7 +8,7 @@ from pathlib import Path
 from d2l_dense import Trainer, records
 from experiments.training import Run
 
-NAMES = ("densenet", "housing", "parameters")
+NAMES = ("densenet", "housing", "memory", "parameters")
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 

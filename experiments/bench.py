@@ -1,9 +1,10 @@
-"""`make bench`: training end to end, D2L's way and ours, interleaved in one run.
+"""`make bench`: D2L's way and ours, torchvision's DenseNet-121 and ours.
 
-Loader, forward, backward and step, at 96x96 in batches of 128. The two take
-turns of a few steps, so that whatever else slows the machine slows both; the
-ratio is taken turn by turn. D2L's loader has workers that read ahead: they stand
-still while it is our turn, so that they load in D2L's time and not in ours.
+The first is training end to end: loader, forward, backward and step, at 96x96 in
+batches of 128. The second (`densenet_121.py`) is the network alone, at 224x224.
+All take turns of a few steps, so that whatever else slows the machine slows
+all; the ratio is taken turn by turn. D2L's loader has workers that read ahead: they
+stand still while it is our turn, so that they load in D2L's time and not in ours.
 """
 
 import json
@@ -21,7 +22,7 @@ import torch
 from d2l_dense import DenseNet, FashionMNIST, cost, records
 from d2l_dense.checkpoint import replace_file
 from d2l_dense.engine import make_fabric, place
-from experiments import d2l_way
+from experiments import d2l_way, densenet_121
 from experiments.provenance import provenance
 
 TURNS, STEPS = 7, 8
@@ -110,10 +111,15 @@ def main() -> None:
         "product_flops": peak,
         "share_of_product_flops": used,
     }
+    del theirs, ours  # and their workers
+    result["densenet_121"] = densenet_121.compare(device, precision)
     for arm in rates:
         print(f"{arm}: {statistics.median(rates[arm]):.0f} images/s")
     print(f"ratio {result['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     print(f"{dtype} products {peak / 1e9:.0f} GFLOP/s, of which we use {used:.0%}")
+    for task, row in result["densenet_121"].items():
+        for arm, ratio in row["ratios"].items():
+            print(f"DenseNet-121, {task}: {arm} {ratio:.2f} times torchvision's rate")
     # One entry for each type of device; the others stay.
     recorded = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
     recorded[device.type] = result

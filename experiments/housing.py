@@ -71,7 +71,6 @@ SUBMISSION_SEEDS = (0, 1, 2)
 
 def execute(run: Run) -> records.Record:
     """Search and fit one arm in every fold; return the record of one seed."""
-    torch.set_flush_denormal(True)  # weights that the penalty silences are slow
     source = "kaggle" if run.experiment == KAGGLE else "ames"
     configuration = ARMS[run.arm]
     data = AmesHousing(source=source, **configuration["data"])
@@ -127,7 +126,6 @@ def submit(path: Path, device: str) -> None:
     Raises:
         ValueError: if a price is not a finite number above 0; nothing is written.
     """
-    torch.set_flush_denormal(True)
     configuration = ARMS["dense_mlp"]
     data = AmesHousing(source="kaggle", **configuration["data"])
     rows = np.arange(len(data.features))

@@ -139,6 +139,10 @@ def fit(
         precision="32-true",
         progress=False,
     )
-    history = trainer.fit(net, data)
+    torch.set_flush_denormal(True)  # weights that the penalty silences are slow
+    try:
+        history = trainer.fit(net, data)
+    finally:
+        torch.set_flush_denormal(False)
     size = sum(p.numel() for p in net.parameters())
     return lambda features: data.predict(net, features), history, size

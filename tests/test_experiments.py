@@ -23,7 +23,7 @@ from torch import nn
 from d2l_dense import AmesHousing, FashionMNIST, records
 from d2l_dense.data import ames, files
 from experiments import __main__ as command
-from experiments import densenet, housing, parameters, search, training
+from experiments import densenet, housing, memory, parameters, search, training
 from experiments.port import PortedDenseNet, dense_block, transition_block
 from experiments.provenance import provenance
 from experiments.regressors import network
@@ -536,3 +536,32 @@ def test_provenance_is_hardware_by_type(monkeypatch):
     assert found["versions"]["d2l"] == "1.0.3"
     assert re.fullmatch(r"([0-9a-f]{40}|unknown)(\+changes)?", found["commit"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
+
+
+# Exercise 3
+
+
+@pytest.mark.parametrize("arm", ["bc_100_12", "depth"])
+def test_a_miniature_of_exercise_3(experiment, arm, tmp_path, monkeypatch):
+    """The same schema and configuration keys as the committed records."""
+    model = dict(stem="cifar", num_channels=8, growth_rate=4, bottleneck=2)
+    small = {"model": model, "batch": [4, 3, 16, 16]}
+    if arm == "depth":
+        small["depths"] = [1, 2]
+    else:
+        small |= {"model": model | {"arch": (1, 1)}, "turns": 2}
+    monkeypatch.setitem(memory.ARMS, arm, small)
+    experiment("memory", "--arms", arm)
+    (found,) = records.load("memory", folder=tmp_path / "results")
+    for record in records.load("memory", arm):
+        assert record["configuration"].keys() == found["configuration"].keys()
+        assert record["figures"].keys() >= found["figures"].keys()
+    figures = found["figures"]
+    assert set(memory.STRATEGIES) <= figures.keys()
+    if arm != "depth":
+        for name in memory.STRATEGIES:
+            figure = figures[name]
+            assert figure["accounted_bytes"] == pytest.approx(
+                figure["peak_bytes"], rel=0.1
+            )
+            assert all(turn[name] > 0 for turn in found["history"])

@@ -5,7 +5,8 @@ import torch
 from d2l import torch as d2l
 from torch import nn
 
-from d2l_dense import VARIANTS, DenseNet, memory
+from d2l_dense import VARIANTS, DenseNet, Trainer, cost, memory
+from d2l_dense.out_of_memory import explained
 
 SMALL = dict(num_channels=16, growth_rate=8, arch=(3, 4), bottleneck=2)
 STRATEGIES = ["plain", "checkpoint", "shared"]
@@ -126,3 +127,124 @@ def test_another_device():
     X = torch.empty(2, 1, 8, 8, device="meta")
     with pytest.raises(ValueError, match="net and batch on meta: expected cpu or cud"):
         memory.measure(DenseNet(**SMALL), (X, X))
+
+
+# The closed form
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (dict(arch=(3, 2)), (8, 1, 64, 64)),
+        (dict(arch=(2, 3), bottleneck=4, bias=False), (4, 1, 64, 48)),
+        (dict(arch=(3,), stem="cifar", growth_rate=8), (8, 1, 24, 24)),
+        (dict(arch=(2, 4), pool="max", compression=1.0), (1, 1, 48, 48)),
+        pytest.param({}, (128, 1, 96, 96), marks=pytest.mark.slow),
+        pytest.param(VARIANTS["121"], (16, 3, 224, 224), marks=pytest.mark.slow),
+        pytest.param(VARIANTS["BC-100-12"], (64, 3, 32, 32), marks=pytest.mark.slow),
+    ],
+)
+def test_closed_form_of_the_peak(config, shape, strategy):
+    """Within 5 % of the accounting, at once."""
+    config = {**config, "memory": strategy}
+    with torch.device("meta"):
+        net = DenseNet(**config, momentum=0.9)
+    accounted = memory.training_peak(net, shape)
+    found = cost.peak(config, shape)
+    assert found.parameters == accounted["parameters"]
+    assert found.optimizer == accounted["optimizer"]
+    assert abs(found.total / accounted["total"] - 1) < 0.05
+
+
+def test_the_exercise_in_closed_form():
+    """Activations grow with the area, (224 / 96)^2, and nothing else grows."""
+    small, large = (cost.summary({}, (128, 1, side, side)) for side in (96, 224))
+    ratio = large.activation_bytes / small.activation_bytes
+    assert ratio == pytest.approx((224 / 96) ** 2, rel=0.01)
+    totals = [cost.peak({}, (128, 1, side, side)).total for side in (96, 224)]
+    assert totals[1] / totals[0] < ratio
+
+
+@pytest.mark.parametrize("name", ["121", "BC-100-12"])
+def test_shared_needs_a_quarter(name):
+    shape = (64, 3, 32, 32) if name == "BC-100-12" else (16, 3, 224, 224)
+    plain, shared = (
+        cost.peak({**VARIANTS[name], "memory": memory}, shape).total
+        for memory in ("plain", "shared")
+    )
+    assert shared <= 0.35 * plain
+
+
+def test_a_strategy_that_is_none():
+    with pytest.raises(ValueError, match="memory='lean': expected plain, checkpoint"):
+        cost.peak({"memory": "lean"}, (1, 1, 96, 96))
+
+
+@pytest.mark.parametrize("memory", STRATEGIES)
+def test_the_largest_batch(memory):
+    config, budget = {**SMALL, "memory": memory}, 10**8
+    n = cost.largest_batch(config, (1, 64, 64), budget)
+    assert cost.peak(config, (n, 1, 64, 64)).total <= budget
+    assert cost.peak(config, (n + 1, 1, 64, 64)).total > budget
+    assert cost.largest_batch(config, (1, 64, 64), 10**5) == 0
+
+
+# Out of memory
+
+
+def test_what_would_fit_is_said():
+    """A step of a million gigabytes; afterwards the process goes on."""
+    net = DenseNet(**SMALL, memory="checkpoint")
+    X = torch.zeros(1).expand(1_000_000, 1, 8192, 8192)
+    words = (
+        r"out of memory with a batch of shape \(1000000, 1, 8192, 8192\) and "
+        r"memory='checkpoint'.*memory='shared' \d+\.\d GB \(at most \d+ images fit\)"
+    )
+    with pytest.raises(MemoryError, match=words):
+        net(X)
+    assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+
+
+def test_training_that_does_not_fit(monkeypatch):
+    def backward(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    data = d2l.SyntheticRegressionData(w=torch.ones(3), b=0.0)
+    trainer = Trainer(max_epochs=1, accelerator="cpu", progress=False)
+    monkeypatch.setattr(trainer.fabric, "backward", backward)
+    with pytest.raises(MemoryError, match=r"\(32, 3\): take a smaller batch"):
+        trainer.fit(d2l.LinearRegression(lr=0.01), data)
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(RuntimeError, match="another"), explained(nn.Flatten(), None):
+        raise RuntimeError("another")
+
+
+# Images that do not fit the network
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        (torch.zeros(2, 3, 32, 32), r"\(2, 3, 32, 32\): expected \(N, 1, H, W\)"),
+        (torch.zeros(32, 32), r"\(32, 32\): expected \(N, 1, H, W\)"),
+        (torch.zeros(0, 1, 32, 32), "N at least 1"),
+        (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), "uint8: expected floats"),
+        (torch.zeros(2, 1, 28, 28), "28x28 pixels: this many blocks need .* 29x29"),
+        (torch.zeros(1, 1, 32, 32), "one image, of one pixel .* two or more"),
+    ],
+)
+def test_images_that_are_refused(X, words):
+    with pytest.raises(ValueError, match=words):
+        DenseNet()(X)
+
+
+@pytest.mark.parametrize(("stem", "side"), [("imagenet", 5), ("cifar", 2)])
+def test_the_smallest_images(stem, side):
+    net = DenseNet(4, 2, (1, 1), stem=stem)
+    assert net(torch.zeros(2, 1, side, side)).shape == (2, 10)
+    with pytest.raises(ValueError, match=f"at least {side}x{side}"):
+        net(torch.zeros(2, 1, side - 1, side))
+    assert net.eval()(torch.zeros(1, 1, side, side)).shape == (1, 10)

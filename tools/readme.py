@@ -47,13 +47,20 @@ def speed(run):
         statistics.median(run["images_per_second"][arm]) for arm in ("d2l", "ours")
     )
     device = run["device"]
-    return (
+    text = (
         f"Training end to end (`make bench`), {device['name']}, {device['cores']} "
         f"cores, {device['precision']}: {ours:.0f} images/s against {theirs:.0f} "
         f"D2L's way, {run['ratio']:.2f} times as many ({min(run['ratios']):.2f} to "
         f"{max(run['ratios']):.2f} over {run['turns']} turns), at "
         f"{run['share_of_product_flops']:.0%} of the rate of matrix products."
     )
+    for task, row in run.get("densenet_121", {}).items():
+        ratios = [f"{ratio:.2f} ({arm})" for arm, ratio in row["ratios"].items()]
+        text += (
+            f" DenseNet-121 at 224×224, {task}: {' and '.join(ratios)} times the "
+            "images per second of torchvision's."
+        )
+    return text
 
 
 def filled(text):

@@ -1,0 +1,137 @@
+"""Exercise 3: what a training step needs of memory and of time, by strategy.
+
+Each arm is a network and a batch. For every strategy: the accounted peak, the
+measured one, and the seconds of a step. The strategies take turns, so that whatever
+else slows the machine slows all of them. `depth` is one block, ever deeper.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from d2l_dense import VARIANTS, DenseNet, memory, records
+from d2l_dense.engine import best_precision, place
+from experiments.provenance import provenance
+from experiments.training import Run
+
+STRATEGIES = "plain", "checkpoint", "shared"
+NETWORKS: dict[str, tuple[dict[str, Any], list[int]]] = {
+    "chapter_96": ({}, [128, 1, 96, 96]),
+    "chapter_224": ({}, [128, 1, 224, 224]),
+    "densenet_121": (VARIANTS["121"], [16, 3, 224, 224]),
+    "bc_100_12": (VARIANTS["BC-100-12"], [64, 3, 32, 32]),
+}
+BLOCK = {"stem": "cifar", "num_channels": 24, "growth_rate": 12, "bottleneck": 4}
+ARMS: dict[str, dict[str, Any]] = {
+    arm: {"model": model, "batch": shape, "turns": 7}
+    for arm, (model, shape) in NETWORKS.items()
+}
+ARMS["depth"] = {"model": BLOCK, "batch": [16, 3, 16, 16], "depths": [2, 4, 8, 16, 24]}
+
+
+def execute(run: Run) -> records.Record:
+    """Measure one arm; return its record."""
+    arm, device = ARMS[run.arm], torch.device(run.device)
+    origin = provenance(device, best_precision(device))
+    measure = _depths if "depths" in arm else _strategies
+    figures, turns = measure(arm, device)
+    return {
+        "experiment": run.experiment,
+        "arm": run.arm,
+        "seed": run.seed,
+        "configuration": arm,
+        **origin,
+        "seconds": sum(turn["seconds"] for turn in turns),
+        "history": turns,
+        "figures": figures,
+    }
+
+
+def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
+    """Bytes and seconds by strategy, and the seconds turn by turn."""
+    shape = arm["batch"]
+    batch = _batch(shape, device)
+    half = batch[0][::2], batch[1][::2]
+    nets = {name: _network(arm["model"], name) for name in STRATEGIES}
+    if arm["model"] is VARIANTS["121"]:
+        for efficient in (False, True):
+            net = torchvision.models.densenet121(memory_efficient=efficient)
+            nets["torchvision" + "_efficient" * efficient] = net
+    figures, steps = {}, {}
+    for name, net in nets.items():
+        place(net, device)
+        accounted = memory.training_peak(net, shape, _sgd)["total"]
+        measured = memory.measure(net, batch, _sgd)["total"]
+        figures[name] = {"accounted_bytes": accounted, "peak_bytes": measured}
+        steps[name] = _steps(net, [batch])
+    # What else helps: half the precision, or half the batch twice.
+    single = memory.training_peak(nets["plain"], shape, _sgd, autocast=torch.bfloat16)
+    figures["bf16"] = {"accounted_bytes": single["total"]}
+    if best_precision(device) == "bf16-mixed":
+        steps["bf16"] = _steps(nets["plain"], [batch], torch.bfloat16)
+    found = memory.measure(nets["plain"], half, _sgd)["total"]
+    weights = sum(p.nbytes for p in nets["plain"].parameters())
+    figures["half_batch"] = {"peak_bytes": found + weights}  # gradients stay
+    steps["half_batch"] = _steps(nets["plain"], [half, half])
+    turns = []
+    for turn in range(1 + arm["turns"]):  # the first warms up
+        seconds = {name: step() for name, step in steps.items()}
+        turns.append({"epoch": turn, "seconds": sum(seconds.values()), **seconds})
+    return figures, turns[1:]
+
+
+def _depths(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
+    """Measured bytes of a network of one block, by strategy and depth."""
+    figures: dict[str, dict[str, int]] = {name: {} for name in STRATEGIES}
+    turns = []
+    for i, depth in enumerate(arm["depths"], start=1):
+        start = time.perf_counter()
+        for name in STRATEGIES:
+            net = _network({**arm["model"], "arch": (depth,)}, name)
+            place(net, device)
+            found = memory.measure(net, _batch(arm["batch"], device), _sgd)
+            figures[name][str(depth)] = found["total"]
+        turns.append({"epoch": i, "seconds": time.perf_counter() - start})
+    return figures, turns
+
+
+def _network(model: dict[str, Any], strategy: str) -> DenseNet:
+    channels = {"in_channels": 3} if "stem" in model else {}
+    return DenseNet(**{**channels, **model, "memory": strategy})
+
+
+def _batch(shape: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    X = torch.randn(shape).to(device, memory_format=torch.channels_last)
+    return X, torch.randint(10, (len(X),), device=device)
+
+
+def _sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+
+def _steps(
+    net: nn.Module,
+    batches: list[tuple[Tensor, Tensor]],
+    autocast: torch.dtype | None = None,
+) -> Callable[[], float]:
+    """A function that takes one training step and returns its seconds."""
+    optimizer = _sgd(net.parameters())
+
+    def step() -> float:
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        for X, y in batches:
+            with torch.autocast(X.device.type, autocast, enabled=autocast is not None):
+                loss = nn.functional.cross_entropy(net(X), y) / len(batches)
+            loss.backward()
+        optimizer.step()
+        if X.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return step
