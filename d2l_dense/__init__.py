@@ -19,15 +19,18 @@ except ModuleNotFoundError as error:
 
 from d2l_dense import cost, memory, plots, records
 from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block
-from d2l_dense.data import FashionMNIST
+from d2l_dense.data import AmesHousing, FashionMNIST
 from d2l_dense.densenet import DenseNet
 from d2l_dense.engine import one_cycle
+from d2l_dense.mlp import DenseMLP
 from d2l_dense.trainer import Trainer
 from d2l_dense.variants import VARIANTS
 
 __all__ = [
     "VARIANTS",
+    "AmesHousing",
     "DenseBlock",
+    "DenseMLP",
     "DenseNet",
     "FashionMNIST",
     "Trainer",

@@ -8,7 +8,7 @@ from pathlib import Path
 from d2l_dense import Trainer, records
 from experiments.training import Run
 
-NAMES = ("densenet", "memory", "parameters")
+NAMES = ("densenet", "housing", "memory", "parameters")
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 
@@ -30,14 +30,27 @@ def main() -> None:
         "--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from"
     )
     parser.add_argument("--note", help="what a reader of the figures must know")
+    housing = parser.add_argument_group("housing only")
+    housing.add_argument("--source", choices=("ames", "kaggle"), help="of sales (ames)")
+    housing.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
     options = parser.parse_args()
     experiment = importlib.import_module(f"experiments.{options.name}")
+    if options.name != "housing" and (options.source or options.submit):
+        parser.error("--source and --submit are for housing")
+    if options.submit and options.source != "kaggle":
+        parser.error("--submit needs --source kaggle")
+    if options.source == "kaggle":
+        options.name = experiment.KAGGLE
     arms = options.arms or list(experiment.ARMS)
     for arm in arms:
         if arm not in experiment.ARMS:
             parser.error(f"no arm {arm!r}; there are {', '.join(experiment.ARMS)}")
     trainer = Trainer()
     device, first = trainer.device.type, trainer.fabric.is_global_zero
+    if options.submit:
+        experiment.submit(options.submit, device)
+        print(f"wrote {options.submit}")
+        return
     for seed in range(options.seeds):
         for arm in arms:
             place = records.path(options.name, arm, seed, device, options.results)

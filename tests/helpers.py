@@ -181,3 +181,27 @@ def small_fashion_mnist(folder, monkeypatch, per_class=8, held_out=2, num_test=2
         for name, data in contents.items():
             Path(folder, f"{name}.gz").write_bytes(gzip.compress(data))
     return contents
+
+
+def small_house_prices(folder, monkeypatch, frame, num_train=60, num_test=20):
+    """Let Kaggle's two files be small ones made of De Cock's sales, in `folder`.
+
+    Returns their contents by name.
+    """
+    frame = frame[: num_train + num_test].reset_index(drop=True)
+    frame.insert(0, "Id", frame.index + 1)
+    parts = frame[:num_train], frame[num_train:].drop(columns="SalePrice")
+    names = list(files.HOUSE_PRICES)
+    contents = {
+        name: part.to_csv(index=False, na_rep="NA").encode()
+        for name, part in zip(names, parts, strict=True)
+    }
+    sums = {
+        name: (hashlib.sha1(data).hexdigest(), len(data))
+        for name, data in contents.items()
+    }
+    monkeypatch.setattr(files, "HOUSE_PRICES", sums)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, data in contents.items():
+        Path(folder, name).write_bytes(data)
+    return contents

@@ -4,18 +4,29 @@ import json
 import re
 import sys
 from copy import deepcopy
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
-from helpers import assert_same_training, small_fashion_mnist, without_seconds
+from helpers import (
+    assert_same_training,
+    randomise,
+    small_fashion_mnist,
+    small_house_prices,
+    without_seconds,
+)
 from torch import nn
 
-from d2l_dense import FashionMNIST, records
+from d2l_dense import AmesHousing, FashionMNIST, records
+from d2l_dense.data import ames, files
 from experiments import __main__ as command
-from experiments import densenet, memory, parameters, training
+from experiments import densenet, housing, memory, parameters, search, training
 from experiments.port import PortedDenseNet, dense_block, transition_block
 from experiments.provenance import provenance
+from experiments.regressors import network
 from experiments.resnet import ResNet
 
 # The port
@@ -301,6 +312,204 @@ def test_all_networks_of_exercise_2_are_trained_alike():
         recipes.append(({key: group[key] for key in keys}, rest))
     assert recipes[0] == recipes[1] == recipes[2]
     assert recipes[0][0]["lr"] == 0.15 and recipes[0][0]["nesterov"]
+
+
+# Exercise 5
+
+
+@pytest.fixture
+def small_housing(experiment, tmp_path, monkeypatch):
+    """A function that runs exercise 5 on few sales, with short searches."""
+    frame = ames._ames()
+    small_house_prices(tmp_path / "data", monkeypatch, frame)
+    monkeypatch.setattr(ames, "_ames", lambda: frame[:80].copy())
+    for arm, full in housing.ARMS.items():
+        short = {"trials": 2, "inner_folds": 2, "data": full["data"] | {"num_folds": 2}}
+        short["max_epochs"] = full["max_epochs"] and 2
+        monkeypatch.setitem(housing.ARMS, arm, full | short)
+    return lambda *arguments: experiment("housing", *arguments)
+
+
+@pytest.mark.parametrize(
+    "name, arms",
+    [("housing", list(housing.ARMS)), ("housing_kaggle", ["dense_mlp", "lasso"])],
+)
+def test_a_miniature_of_exercise_5(small_housing, tmp_path, name, arms):
+    source = "kaggle" if name == housing.KAGGLE else "ames"
+    small_housing("--source", source, "--arms", *arms)
+    found = records.load(name, folder=tmp_path / "results")
+    assert {record["arm"] for record in found} == set(arms)
+    data = AmesHousing(source=source, num_folds=2, root=tmp_path / "data")
+    for record in found:
+        assert record["configuration"] == housing.ARMS[record["arm"]]
+        epochs = record["configuration"]["max_epochs"] or 1
+        assert [row["epoch"] for row in record["history"]] == [*range(1, epochs + 1)]
+        errors, scores = np.array(record["errors"]), []
+        assert errors.shape == data.log_prices.shape
+        for fold, (_, val) in zip(record["folds"], data.folds(), strict=True):
+            scores.append(np.sqrt(np.mean(errors[val] ** 2)))
+            assert fold["rmse"] == pytest.approx(scores[-1], rel=1e-3)
+        assert record["rmse"] == pytest.approx(np.mean(scores), rel=1e-3)
+        if "beta" in record["configuration"]["space"]:
+            last = record["history"][-1]["val_rmse"]
+            assert last == pytest.approx(record["rmse"], rel=0.05)
+
+
+def test_committed_records_of_exercise_5_are_of_this_form(small_housing, tmp_path):
+    full = deepcopy(housing.ARMS)
+    small_housing("--arms", "dense_mlp")
+    (small,) = records.load("housing", folder=tmp_path / "results")
+    for record in records.load("housing") + records.load("housing_kaggle"):
+        assert record["configuration"].keys() == full[record["arm"]].keys()
+        assert record.keys() - {"note"} == small.keys()
+        assert record["folds"][0].keys() == small["folds"][0].keys()
+        assert len(record["folds"]) == 5
+
+
+def test_another_seed_takes_the_settings_that_were_found(
+    small_housing, tmp_path, monkeypatch
+):
+    small_housing("--arms", "dense_mlp")
+    monkeypatch.setattr(housing, "search", lambda *_: pytest.fail("searched again"))
+    small_housing("--arms", "dense_mlp", "--seeds", 2)
+    first, second = records.load("housing", folder=tmp_path / "results")
+    settings = [[fold["settings"] for fold in r["folds"]] for r in (first, second)]
+    assert settings[0] == settings[1]
+    assert first["errors"] != second["errors"]
+
+
+def test_settings_found_for_another_configuration_are_not_taken(
+    small_housing, tmp_path, monkeypatch
+):
+    small_housing("--arms", "ridge")
+    for path in (tmp_path / "results").iterdir():
+        path.unlink()
+    other = housing.ARMS["ridge"] | {"space": {"alpha": [5]}}
+    monkeypatch.setitem(housing.ARMS, "ridge", other)
+    small_housing("--arms", "ridge")
+    (record,) = records.load("housing", folder=tmp_path / "results")
+    assert [fold["settings"] for fold in record["folds"]] == [{"alpha": 5}] * 2
+
+
+def test_a_search_sees_no_row_but_its_own(monkeypatch):
+    data, seen = AmesHousing(), []
+    rows = data.train_rows[:300]
+
+    def fit(arm, settings, part, seed, max_epochs, device):
+        def predict(features):
+            train = data.features.index[part.train_rows]
+            seen.append((set(train), set(features.index)))
+            return np.zeros(len(features))
+
+        return predict, [], None
+
+    monkeypatch.setattr(search, "fit", fit)
+    found = search.search("ridge", housing.ARMS["ridge"], data, rows, "cpu")
+    own = set(data.features.index[rows])
+    assert len(seen) == 10 * 3 and found["inner_rmse"] > 11
+    for train, val in seen:
+        assert train | val == own and not train & val
+    assert seen[:3] == seen[3:6] and set.union(*(val for _, val in seen[:3])) == own
+
+
+def test_draws_lie_in_their_space_and_are_the_same_for_all_networks():
+    draws = {}
+    for arm, configuration in housing.ARMS.items():
+        random = np.random.default_rng(0)
+        draws[arm] = [search.draw(configuration["space"], random) for _ in range(50)]
+    assert draws["dense_mlp"] == draws["plain_mlp"] == draws["residual_mlp"]
+    assert draws["dense_mlp"] == draws["stem_mlp"]
+    for settings in draws["dense_mlp"]:
+        assert 0.002 <= settings["lr"] <= 0.01 and settings["dropout"] in (0, 0.1, 0.2)
+        assert (settings["l1"] == 0) != (settings["weight_decay"] == 0)
+    assert len({settings["lr"] for settings in draws["dense_mlp"]}) > 40
+    assert {c["trials"] for c in housing.ARMS.values()} == {10}
+    assert {c["inner_folds"] for c in housing.ARMS.values()} == {3}
+
+
+@pytest.mark.parametrize("growth_rate", [8, 16, 32])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_the_networks_of_exercise_5_have_as_many_parameters(growth_rate, num_layers):
+    settings = search.draw(housing.ARMS["dense_mlp"]["space"], np.random.default_rng(0))
+    settings |= {"growth_rate": growth_rate, "num_layers": num_layers}
+    counts = {}
+    for arm in ("dense_mlp", "plain_mlp", "residual_mlp", "stem_mlp"):
+        net = network(arm, 250, settings)
+        counts[arm] = sum(p.numel() for p in net.parameters())
+        assert net(torch.zeros(2, 250)).shape == (2, 1)
+    for count in counts.values():
+        assert count == pytest.approx(counts["dense_mlp"], rel=0.06)
+    assert network("linear", 250, settings | {"num_layers": 0}).head.in_features == 250
+
+
+def test_the_residual_network_by_hand():
+    settings = {"growth_rate": 4, "num_layers": 2, "dropout": 0.0, "lr": 0.1}
+    settings |= {"beta": 1.0, "l1": 0.0, "weight_decay": 0.0}
+    net = randomise(network("residual_mlp", 6, settings))
+    X = torch.randn(3, 6, dtype=torch.float64)
+    Y = net.stem(X)
+    for layer in net.layers:
+        Y = Y + torch.relu(layer[0](Y))
+    torch.testing.assert_close(net(X), net.head(Y))
+
+
+def test_a_submission(small_housing, tmp_path, monkeypatch):
+    place = tmp_path / "submission.csv"
+    small_housing("--source", "kaggle", "--submit", place)
+    table = pd.read_csv(place)
+    assert list(table) == ["Id", "SalePrice"]
+    assert table["Id"].tolist() == list(range(61, 81))
+    assert table["SalePrice"].between(1e4, 1e6).all()
+    before = place.read_bytes()
+
+    def fit(*_):
+        return lambda features: np.full(len(features), 1e4), [], None  # exp overflows
+
+    monkeypatch.setattr(housing, "fit", fit)
+    monkeypatch.setattr(housing, "search", lambda *_: {"settings": {}})
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(ValueError, match="a predicted price is not a finite number"),
+    ):
+        small_housing("--source", "kaggle", "--submit", place)
+    assert place.read_bytes() == before and not records.load(
+        "housing_kaggle", folder=tmp_path / "results"
+    )
+
+
+KAGGLE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.mark.skipif(not KAGGLE.exists(), reason="Kaggle's files are not here")
+def test_a_submission_of_kaggles_1459_sales(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv(files.VARIABLE, str(KAGGLE))
+    short = {"trials": 1, "inner_folds": 2, "max_epochs": 2}
+    arms = {"dense_mlp": housing.ARMS["dense_mlp"] | short}
+    monkeypatch.setattr(housing, "ARMS", arms)
+    place = tmp_path / "submission.csv"
+    experiment("housing", "--source", "kaggle", "--submit", place)
+    table = pd.read_csv(place)
+    assert table["Id"].tolist() == list(range(1461, 2920))
+    assert table["SalePrice"].between(1e4, 2e6).all() and len(table) == 1459
+
+
+@pytest.mark.parametrize("price", [np.nan, np.inf, 0.0, -1.0])
+def test_a_submission_that_kaggle_would_refuse(price):
+    with pytest.raises(ValueError, match="not a finite number above 0"):
+        housing.submission(pd.Index([1, 2]), np.array([1e5, price]))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["densenet", "--source", "ames"], "--source and --submit are for housing"),
+        (["housing", "--submit", "x.csv"], "--submit needs --source kaggle"),
+    ],
+)
+def test_options_that_do_not_fit(experiment, capsys, arguments, words):
+    with pytest.raises(SystemExit) as error:
+        experiment(*arguments)
+    assert error.value.code == 2 and words in capsys.readouterr().err
 
 
 # The recipes and where figures come from

@@ -1,7 +1,7 @@
-"""Find, fetch and verify the files of Fashion-MNIST.
+"""Find, fetch and verify the files of Fashion-MNIST and of Kaggle's house prices.
 
 Whatever the source, a file counts only if its decompressed bytes have the
-SHA-256 sum below. It is written under a temporary name and renamed, so a cut
+SHA-256 or SHA-1 sum below. It is written under a temporary name and renamed, so a cut
 download never looks like data and two processes may fetch at once.
 """
 
@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 import urllib.request
 import zlib
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -41,6 +40,12 @@ NAMES = {  # name: (SHA-256 of the decompressed file, its bytes)
         10_008,
     ),
 }
+D2L = "https://d2l-data.s3-accelerate.amazonaws.com/"
+TRAIN, TEST = "kaggle_house_pred_train.csv", "kaggle_house_pred_test.csv"
+HOUSE_PRICES = {  # name: (SHA-1 as D2L's book prints it, bytes)
+    TRAIN: ("585e9cc93e70b39160e7921475f9bcd7d31219ce", 460_676),
+    TEST: ("fa19780a7b011d9b009e8bff8e99922a8ee2eb90", 451_405),
+}
 VARIABLE = "D2L_DENSE_DATA"
 REFUSALS = (OSError, ValueError, HTTPException, subprocess.SubprocessError)
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -58,12 +63,24 @@ def fashion_mnist(root: str | Path | None = None) -> dict[str, Path]:
     Raises:
         FileNotFoundError: if a file is nowhere and cannot be fetched.
     """
+    folders, target = _places(root)
+    target = target / "FashionMNIST" / "raw"
+    return {name: _find(name, folders) or _fetch(name, target) for name in NAMES}
+
+
+def house_prices(root: str | Path | None = None) -> dict[str, Path]:
+    """Return the paths of Kaggle's two files, as `fashion_mnist` does, from D2L."""
+    folders, target = _places(root)
+    return {name: _find(name, folders) or _fetch(name, target) for name in HOUSE_PRICES}
+
+
+def _places(root: str | Path | None) -> tuple[list[Path], Path]:
+    """The folders to look into, and the one to fetch into."""
     named = [Path(name) for name in (root, os.environ.get(VARIABLE)) if name]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "d2l_dense")
     folders = [*named, Path("data"), Path("../data"), cache, Path("/", DEBIAN_FOLDER)]
     folders = [folder.expanduser() for folder in folders]
-    target = (named or [cache])[0].expanduser() / "FashionMNIST" / "raw"
-    return {name: _find(name, folders) or _fetch(name, target) for name in NAMES}
+    return folders, (named or [cache])[0].expanduser()
 
 
 def read(path: Path) -> np.ndarray:
@@ -75,30 +92,36 @@ def read(path: Path) -> np.ndarray:
         ValueError: if the file is not what it should be; it names the file,
             what was found, what was expected and what to do.
     """
-    data = _verified(path.read_bytes(), path)
+    data = verified(path.read_bytes(), path)
     ndim = data[3]
     shape = np.frombuffer(data, ">u4", count=ndim, offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
 
-def _verified(data: bytes, path: Path) -> bytes:
+def verified(data: bytes, path: Path) -> bytes:
     """Return the decompressed bytes of a file, or say what is wrong with it."""
-    digest, size = NAMES[path.name.removesuffix(".gz")]
+    name = path.name.removesuffix(".gz")
+    digest, size = (NAMES | HOUSE_PRICES)[name]
+    kind = "SHA-1" if len(digest) == 40 else "SHA-256"
     try:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         found = f"{len(data):,} bytes that do not decompress ({error})"
     else:
-        found_digest = hashlib.sha256(data).hexdigest()
+        found_digest = hashlib.new(kind.replace("-", ""), data).hexdigest()
         if found_digest == digest:
             return data
-        found = f"{len(data):,} bytes with SHA-256 {found_digest}"
+        found = f"{len(data):,} bytes with {kind} {found_digest}"
     raise ValueError(
-        f"{path} is not Fashion-MNIST's: found {found}; expected {size:,} bytes "
-        f"with SHA-256 {digest} when decompressed. Delete the file and run "
+        f"{path} is not {_owner(name)}'s: found {found}; expected {size:,} bytes "
+        f"with {kind} {digest} when decompressed. Delete the file and run "
         "again: it is then fetched anew."
     )
+
+
+def _owner(name: str) -> str:
+    return "Kaggle" if name in HOUSE_PRICES else "Fashion-MNIST"
 
 
 def _find(name: str, folders: list[Path]) -> Path | None:
@@ -113,19 +136,21 @@ def _find(name: str, folders: list[Path]) -> Path | None:
 def _fetch(name: str, target: Path) -> Path:
     """Fetch one file, verify it and put it into `target` in one step."""
     failures = []
-    sources: list[Callable[[str], bytes]] = [_from_mirror, _from_debian]
+    sources, packed = [_from_mirror, _from_debian], f"{name}.gz"
+    if name in HOUSE_PRICES:
+        sources, packed = [_from_d2l], name
     for source in sources:
         try:
-            data = _verified(source(name), Path(f"{name}.gz"))
+            data = verified(source(name), Path(packed))
         except REFUSALS as error:
             failures.append(f"{source.__doc__}: {error}")
             continue
         replace_file(target / name, data)
         return target / name
     raise FileNotFoundError(
-        f"Fashion-MNIST's file {name} was not found and could not be fetched "
-        f"({'; '.join(failures)}). Put {name}.gz into {target}, or let the "
-        f"variable {VARIABLE} name a folder that holds the four files."
+        f"{_owner(name)}'s file {name} was not found and could not be fetched "
+        f"({'; '.join(failures)}). Put {packed} into {target}, or let the "
+        f"variable {VARIABLE} name a folder that holds the files."
     )
 
 
@@ -134,14 +159,23 @@ def _from_mirror(name: str) -> bytes:
     error: Exception = OSError("torchvision names none")
     for mirror in torchvision.datasets.FashionMNIST.mirrors:
         try:
-            with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=30) as answer:
-                return answer.read()
+            return _download(f"{mirror}{name}.gz")
         except HTTPError as failure:
             error = failure
             failure.close()
         except (OSError, HTTPException) as failure:
             error = failure
     raise error
+
+
+def _from_d2l(name: str) -> bytes:
+    """D2L's server"""
+    return _download(f"{D2L}{name}")
+
+
+def _download(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read()
 
 
 def _from_debian(name: str) -> bytes:

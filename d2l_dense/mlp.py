@@ -1,0 +1,134 @@
+"""The dense idea on vectors: a perceptron whose layers see all that came before."""
+
+from collections.abc import Sequence
+
+import torch
+from d2l import torch as d2l
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from d2l_dense.checks import check_number, check_positive, is_count
+
+
+class DenseMLP(d2l.Module):
+    """Dense blocks of linear layers for regression; the head sees the raw input.
+
+    A layer is a linear map, batch normalization if `norm`, ReLU and dropout. Its
+    `growth_rate` outputs are appended to all that it read. Between two blocks a
+    linear map compresses what the layers have made; the raw input stays. The head
+    starts at zero. Without layers (`arch=()`) the network is a linear model.
+
+    Shape: (N, num_inputs) -> (N, 1)
+
+    Args:
+        num_inputs: number of features.
+        growth_rate: outputs that each layer appends (k).
+        arch: number of layers of each dense block.
+        lr: learning rate of AdamW, or its peak if the trainer has a schedule.
+        compression: share of the layers' outputs that is kept between two blocks.
+        stem: width to which a linear map compresses the raw input first, so that
+            no layer, and not the head, sees it; None leaves that out.
+        norm: whether the layers normalize over the batch.
+        dropout: share of a layer's outputs that is dropped in training.
+        weight_decay: of AdamW.
+        l1: penalty on the sum of the absolute weights, added in training.
+        beta: errors beyond it count linearly, in units of the target.
+
+    Raises:
+        ValueError: if an argument is out of range; it names the argument, its
+            value and what is allowed.
+
+    Source: Huang et al. (2017), equation 2. Chapter: "A Dense MLP for House Prices".
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        growth_rate: int = 16,
+        arch: Sequence[int] = (2,),
+        lr: float = 0.003,
+        *,
+        compression: float = 0.5,
+        stem: int | None = None,
+        norm: bool = False,
+        dropout: float = 0.1,
+        weight_decay: float = 0.0,
+        l1: float = 5e-4,
+        beta: float = 0.15,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        check_positive(num_inputs=num_inputs, growth_rate=growth_rate)
+        if not isinstance(arch, tuple | list) or not all(map(is_count, arch)):
+            raise ValueError(
+                f"arch={arch!r}: expected the number of layers of each dense block, "
+                "such as (2,)"
+            )
+        check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
+        check_number("compression", compression, lambda x: 0 < x <= 1, "0 < theta <= 1")
+        check_number("dropout", dropout, lambda x: 0 <= x < 1, "0 <= dropout < 1")
+        check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
+        check_number("l1", l1, lambda x: x >= 0, "0 or more")
+        check_number("beta", beta, lambda x: x > 0, "a number above 0")
+
+        self.stem = nn.Identity()
+        width = num_inputs
+        if stem is not None:
+            check_positive(stem=stem)
+            self.stem, width = nn.Linear(num_inputs, stem), stem
+        self.kept = width  # by every transition
+        self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
+        for num_layers in arch:
+            if self.blocks:
+                made = width - self.kept
+                narrow = max(1, int(made * compression))
+                self.transitions.append(nn.Linear(made, narrow))
+                width = self.kept + narrow
+            layers = nn.ModuleList()
+            for _ in range(num_layers):
+                layers.append(_layer(width, growth_rate, norm, dropout))
+                width += growth_rate
+            self.blocks.append(layers)
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, X: Tensor) -> Tensor:
+        X = self.stem(X)  # (N, kept)
+        for i, layers in enumerate(self.blocks):
+            if i:
+                made = self.transitions[i - 1](X[:, self.kept :])
+                X = torch.cat((X[:, : self.kept], made), dim=1)
+            for layer in layers:
+                X = torch.cat((X, layer(X)), dim=1)  # growth_rate more columns
+        return self.head(X)  # (N, 1)
+
+    def loss(self, Y_hat: Tensor, Y: Tensor) -> Tensor:
+        """Squared up to errors of `beta`, linear beyond: one odd sale pulls less."""
+        return F.smooth_l1_loss(Y_hat, Y, beta=self.beta)
+
+    def training_step(self, batch: Sequence[Tensor]) -> Tensor:
+        """Report the loss of a batch (X, Y); return it with the penalty."""
+        loss = super().training_step(batch)
+        return loss + self.l1 * sum(p.abs().sum() for p in self.parameters())
+
+    def validation_step(self, batch: Sequence[Tensor]) -> None:
+        """Report the loss and the mean squared error of a batch (X, Y)."""
+        Y_hat = self(*batch[:-1])
+        self.plot("loss", self.loss(Y_hat, batch[-1]), train=False)
+        self.plot("mse", F.mse_loss(Y_hat, batch[-1]), train=False)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW with what the constructor was given."""
+        return torch.optim.AdamW(
+            self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True
+        )
+
+
+def _layer(width: int, growth_rate: int, norm: bool, dropout: float) -> nn.Sequential:
+    """(N, width) -> (N, growth_rate), started as He et al. (2015) do."""
+    linear = nn.Linear(width, growth_rate)
+    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    nn.init.zeros_(linear.bias)
+    between = nn.BatchNorm1d(growth_rate) if norm else nn.Identity()
+    return nn.Sequential(linear, between, nn.ReLU(), nn.Dropout(dropout))
