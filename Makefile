@@ -29,6 +29,9 @@ notebooks: install data ## execute every chapter in place
 experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --seeds 3
 	$(py) -m experiments parameters --seeds 3
+	$(py) -m experiments pooling --seeds 3
+	$(py) -m experiments details --seeds 3
+	$(py) -m experiments memory
 	$(py) -m experiments housing --seeds 3
 
 bench: install data ## measure training, D2L's way against ours

@@ -1,4 +1,7 @@
-"""`python -m experiments NAME`: run what is not recorded yet, and record it."""
+"""`python -m experiments NAME`: run what is not recorded yet, and record it.
+
+Without a name: say what there is, what is recorded, and how long a run took.
+"""
 
 import argparse
 import importlib
@@ -6,9 +9,10 @@ import sys
 from pathlib import Path
 
 from d2l_dense import Trainer, records
+from experiments import overview
 from experiments.training import Run
 
-NAMES = ("densenet", "housing", "memory", "parameters")
+NAMES = ("densenet", "details", "housing", "memory", "parameters", "pooling")
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 
@@ -20,7 +24,7 @@ def count(text: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", nargs="?", choices=NAMES)
     parser.add_argument("--seeds", type=count, default=1, help="seeds 0, 1, … (1)")
     parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
     parser.add_argument(
@@ -34,6 +38,10 @@ def main() -> None:
     housing.add_argument("--source", choices=("ames", "kaggle"), help="of sales (ames)")
     housing.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
     options = parser.parse_args()
+    if options.name is None:
+        device = Trainer(progress=False).device.type
+        print("\n".join(overview.lines(NAMES, device, options.results)))
+        return
     experiment = importlib.import_module(f"experiments.{options.name}")
     if options.name != "housing" and (options.source or options.submit):
         parser.error("--source and --submit are for housing")
@@ -68,5 +76,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         sys.exit(str(error))

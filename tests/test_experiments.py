@@ -20,10 +20,19 @@ from helpers import (
 )
 from torch import nn
 
-from d2l_dense import AmesHousing, FashionMNIST, records
+from d2l_dense import AmesHousing, DenseNet, FashionMNIST, records
 from d2l_dense.data import ames, files
 from experiments import __main__ as command
-from experiments import densenet, housing, memory, parameters, search, training
+from experiments import (
+    densenet,
+    details,
+    housing,
+    memory,
+    parameters,
+    pooling,
+    search,
+    training,
+)
 from experiments.port import PortedDenseNet, dense_block, transition_block
 from experiments.provenance import provenance
 from experiments.regressors import network
@@ -565,3 +574,64 @@ def test_a_miniature_of_exercise_3(experiment, arm, tmp_path, monkeypatch):
                 figure["peak_bytes"], rel=0.1
             )
             assert all(turn[name] > 0 for turn in found["history"])
+
+
+# Exercise 1, and two details
+
+
+def test_arms_of_exercise_1_differ_in_the_pooling_alone():
+    baseline = parameters.ARMS["densenet"]
+    counts = set()
+    for pool, arm in pooling.ARMS.items():
+        assert arm["model"].pop("pool") == pool
+        assert arm == baseline
+        arm["model"]["pool"] = pool
+        counts.add(sum(p.numel() for p in DenseNet(**arm["model"]).parameters()))
+    assert counts == {758_226}
+
+
+def test_a_layer_in_the_ports_order():
+    net = details.PostActivation(4, 2, (1, 2))
+    kinds = [type(module) for module in net.net.block2.layers[1]]
+    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert net(torch.randn(2, 1, 32, 32)).shape == (2, 10)
+
+
+def test_pytorchs_initial_weights():
+    """Uniform within 1 / sqrt(fan in) (Kaiming, a = sqrt(5)), not He's normal."""
+    conv = details.DefaultInit().net.block1.layers[0][2]
+    bound = (conv.in_channels * 9) ** -0.5
+    assert conv.weight.abs().max() <= bound
+    assert conv.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"),
+    [
+        *(("pooling", arm) for arm in pooling.ARMS),
+        *(("details", arm) for arm in details.ARMS),
+    ],
+)
+def test_a_miniature_epoch_of_exercise_1(experiment, name, arm, tmp_path, monkeypatch):
+    arms = {"pooling": pooling, "details": details}[name].ARMS
+    small = deepcopy(arms[arm])
+    small["model"] |= {"num_channels": 8, "growth_rate": 8, "arch": [1, 1]}
+    small["data"] |= {"resize": [28, 28]}
+    small["max_epochs"] = 1
+    monkeypatch.setitem(arms, arm, small)
+    experiment(name, "--arms", arm)
+    (found,) = records.load(name, folder=tmp_path / "results")
+    for record in records.load(name, arm):
+        assert record.keys() - {"note"} == found.keys()
+
+
+def test_the_list_of_experiments(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["experiments"])
+    command.main()
+    listed = capsys.readouterr().out
+    for name in command.NAMES:
+        assert re.search(rf"^{name} ", listed, re.MULTILINE)
+    assert re.search(r"^densenet +ours +0.* \d+$", listed, re.MULTILINE)
+    monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path)])
+    command.main()
+    assert re.search(r"^pooling +max +none +unknown$", capsys.readouterr().out, re.M)

@@ -1,0 +1,22 @@
+"""What `python -m experiments` prints: what is recorded, and how long a run took."""
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from d2l_dense import records
+
+
+def lines(names: Iterable[str], device: str, folder: Path) -> list[str]:
+    """A line an arm: seeds that are recorded on this type of device, and minutes."""
+    table = [f"{'experiment':12}{'arm':20}{'seeds on ' + device:16}minutes a run"]
+    for name in names:
+        experiment = importlib.import_module(f"experiments.{name}")
+        for arm in experiment.ARMS:
+            runs = records.load(name, arm, device, folder)
+            seeds = ", ".join(str(run["seed"]) for run in runs) or "none"
+            time = "unknown"
+            if runs:
+                time = f"{records.summarise(runs, 'seconds').mean / 60:.0f}"
+            table.append(f"{name:12}{arm:20}{seeds:16}{time}")
+    return table
