@@ -269,6 +269,20 @@ def test_same_arguments_and_defaults_as_densenet():
     assert built == {name: _DEFAULTS[name] for name in ARGUMENTS}
 
 
+@pytest.mark.parametrize("pool", ["avg", "max", "stride"])
+def test_every_pooling_as_it_is_built(pool):
+    config = dict(num_channels=8, growth_rate=4, arch=(2, 1), pool=pool)
+    net, X = DenseNet(**config), torch.randn(2, 1, 46, 38)
+    count = cost.summary(config, X.shape)
+    assert count.activation_bytes == saved_bytes(net, X)
+    assert count.macs == count_macs(net.eval(), X)
+
+
+def test_a_pooling_that_is_none():
+    with pytest.raises(ValueError, match="pool='min': expected avg, max, stride"):
+        cost.summary({"pool": "min"}, (1, 1, 96, 96))
+
+
 def test_arguments_that_change_nothing():
     plain = cost.summary({}, (2, 1, 96, 96))
     free = dict(lr=3, momentum=0.9, weight_decay=0.1, memory="shared")

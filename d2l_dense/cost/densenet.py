@@ -60,10 +60,10 @@ def summary(
 
     MACs are those of convolutions and the linear layer. Activation bytes are
     what a layer writes and the backward pass reads if memory="plain": each
-    output of BN (ReLU works in place), pooling, concatenation and convolution
-    but a dense layer's last, which is copied; 8 bytes for an index of max
-    pooling. Not counted: the batch, parameters, logits, gradients, and the
-    mean and deviation that BN keeps of each channel.
+    output of BN (ReLU works in place), pooling (a stride writes nothing),
+    concatenation and convolution but a dense layer's last, which is copied; 8
+    bytes for an index of max pooling. Not counted: the batch, parameters, logits,
+    gradients, and the mean and deviation that BN keeps of each channel.
 
     Raises: ValueError, naming the argument, its value and what is allowed.
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".

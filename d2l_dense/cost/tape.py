@@ -60,7 +60,10 @@ class Tape:
 
     def pool(self, name, kind, h, w):
         self.shape = (self.shape[0], h, w)
-        self.write(name, self.shape[0], size=self.size + 8 * (kind == "max"))
+        # Maximum pooling keeps an index as well; every second pixel is a view.
+        extra = {"avg": self.size, "max": self.size + 8, "stride": 0}
+        require(kind in extra, "pool", kind, ", ".join(extra))
+        self.write(name, self.shape[0], size=extra[kind])
 
     def stem(self, kind, out, bias):
         require(kind in ("imagenet", "cifar"), "stem", kind, "imagenet or cifar")
