@@ -44,8 +44,9 @@ def training_peak(
 
     PyTorch's `MemTracker` follows fake tensors, which have a shape and no
     content: nothing is allocated and no GPU is needed. It cannot see the
-    workspaces of cuDNN or oneDNN, a kernel's scratch memory, or fragmentation. It takes about as long as
-    10,000 operations in Python: seconds for small nets, a minute for deep ones.
+    workspaces of cuDNN or oneDNN, a kernel's scratch memory, or fragmentation. It
+    takes about as long as 10,000 operations in Python: seconds for small nets, a
+    minute for deep ones.
 
     Args:
         net: any network on any device, "meta" among them; it stays as it is.
