@@ -33,6 +33,7 @@ experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments details --seeds 3
 	$(py) -m experiments memory
 	$(py) -m experiments housing --seeds 3
+	$(py) -m experiments housing --source kaggle --seeds 3
 
 bench: install data ## measure training, D2L's way against ours
 	$(py) -m experiments.bench

@@ -44,7 +44,7 @@ def statistics(
 
 
 def normalise(
-    x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, *_: Tensor
+    x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
     """ReLU(BN(x))."""
     weight, bias = weight.to(mean), bias.to(mean)

@@ -50,7 +50,7 @@ def training_peak(
 
     Args:
         net: any network on any device, "meta" among them; it stays as it is.
-        input_shape: (N, C, H, W), or whatever the net takes.
+        input_shape: (N, C, H, W), or whatever the net takes, in its own type.
         optimizer: makes the optimizer from the parameters, such as
             `torch.optim.SGD`; None takes the net's own, or plain SGD.
         autocast: the type of mixed precision, such as `torch.bfloat16`.
@@ -68,7 +68,8 @@ def training_peak(
         raise ValueError(f"input_shape={input_shape!r}: expected such as (N, C, H, W)")
     with FakeTensorMode():
         net = _copy(net, fake=True)
-        X = torch.zeros(*input_shape)
+        dtype = next((p.dtype for p in net.parameters()), None)
+        X = torch.zeros(*input_shape, dtype=dtype)
         y = torch.zeros(len(X), dtype=torch.long)
         made = _optimizer(net, optimizer)
         tracker = MemTracker()

@@ -109,7 +109,7 @@ class DenseMLP(d2l.Module):
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """Report the loss of a batch (X, Y); return it with the penalty."""
-        loss = super().training_step(batch)
+        loss = d2l.Module.training_step(self, batch)  # for networks that borrow this
         return loss + self.l1 * sum(p.abs().sum() for p in self.parameters())
 
     def validation_step(self, batch: Sequence[Tensor]) -> None:

@@ -56,8 +56,8 @@ def load(
             record = json.loads(text, parse_constant=_refuse)
         except ValueError as error:
             raise ValueError(
-                f"{place} is not JSON ({error}). Restore it, or run "
-                f"python -m experiments {experiment} to make it anew."
+                f"{place} is not JSON ({error}). Restore it, or delete it and run "
+                "its experiment again; python -m experiments lists them."
             ) from None
         if place != (right := _place(record, folder, place)):
             raise ValueError(f"{place} holds the record of {right.name}. Rename it.")

@@ -43,11 +43,8 @@ def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
     """
     steps = [_steps(layer) for layer in layers]
     tensors = [tensor for layer in steps for step in layer for tensor in step.tensors()]
-    device, dtype = X.device.type, X.dtype
-    if torch.is_autocast_enabled(device):  # what concatenation would return
-        dtype = torch.promote_types(dtype, torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
-        return _DenseBlock.apply(X.to(dtype), steps, torch.is_grad_enabled(), *tensors)
+    with torch.autocast(X.device.type, enabled=False):  # its types are X's
+        return _DenseBlock.apply(X, steps, torch.is_grad_enabled(), *tensors)
 
 
 class _Step(NamedTuple):
@@ -115,7 +112,8 @@ class _DenseBlock(torch.autograd.Function):
                 mean, rstd = statistics(step.norm, known, n * h * w)
                 if keep:
                     kept += [None if first else x, mean, rstd, *step.tensors()]
-                Y = _convolve(normalise(x, mean, rstd, *step.tensors()), step)
+                gamma, beta, *_ = step.tensors()
+                Y = _convolve(normalise(x, mean, rstd, gamma, beta), step)
             new, c = slice(c, c + k), c + k
         ctx.layers = [[(step, step.of_batch) for step in layer] for layer in layers]
         ctx.save_for_backward(buffer, table[0], *kept)

@@ -66,6 +66,7 @@ ARMS: dict[str, dict[str, Any]] = {
     for arm, space in _SPACES.items()
 }
 KAGGLE = "housing_kaggle"  # the name of the records of Kaggle's sales
+RECORDS = "housing", KAGGLE
 SUBMISSION_SEEDS = (0, 1, 2)
 
 
@@ -105,19 +106,15 @@ def execute(run: Run) -> records.Record:
         for row in history:
             row |= {"val_rmse": part.std * row.pop("val_mse", row["val_loss"]) ** 0.5}
         histories.append(history or [{"epoch": 1, "seconds": seconds}])
-    history = _average(histories)
-    return {
-        "experiment": run.experiment,
-        "arm": run.arm,
-        "seed": run.seed,
-        "configuration": configuration,
-        **origin,
-        "seconds": sum(fold["seconds"] for fold in folds),
-        "history": history,
-        "rmse": float(np.mean([fold["rmse"] for fold in folds])),
-        "folds": folds,
-        "errors": errors.round(5).tolist(),
-    }
+    return run.record(
+        configuration,
+        origin,
+        _average(histories),
+        seconds=sum(fold["seconds"] for fold in folds),
+        rmse=float(np.mean([fold["rmse"] for fold in folds])),
+        folds=folds,
+        errors=errors.round(5).tolist(),
+    )
 
 
 def submit(path: Path, device: str) -> None:

@@ -13,12 +13,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from d2l_dense import VARIANTS, DenseNet, memory, records
+from d2l_dense import VARIANTS, DenseNet, cost, memory, records
 from d2l_dense.engine import best_precision, place
 from experiments.provenance import provenance
 from experiments.training import Run
 
-STRATEGIES = "plain", "checkpoint", "shared"
 NETWORKS: dict[str, tuple[dict[str, Any], list[int]]] = {
     "chapter_96": ({}, [128, 1, 96, 96]),
     "chapter_224": ({}, [128, 1, 224, 224]),
@@ -39,16 +38,7 @@ def execute(run: Run) -> records.Record:
     origin = provenance(device, best_precision(device))
     measure = _depths if "depths" in arm else _strategies
     figures, turns = measure(arm, device)
-    return {
-        "experiment": run.experiment,
-        "arm": run.arm,
-        "seed": run.seed,
-        "configuration": arm,
-        **origin,
-        "seconds": sum(turn["seconds"] for turn in turns),
-        "history": turns,
-        "figures": figures,
-    }
+    return run.record(arm, origin, turns, figures=figures)
 
 
 def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
@@ -56,8 +46,8 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     shape = arm["batch"]
     batch = _batch(shape, device)
     half = batch[0][::2], batch[1][::2]
-    nets = {name: _network(arm["model"], name) for name in STRATEGIES}
-    if arm["model"] is VARIANTS["121"]:
+    nets = {name: _network(arm["model"], shape, name) for name in cost.MEMORY}
+    if arm["model"] == VARIANTS["121"]:
         for efficient in (False, True):
             net = torchvision.models.densenet121(memory_efficient=efficient)
             nets["torchvision" + "_efficient" * efficient] = net
@@ -86,12 +76,12 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
 
 def _depths(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     """Measured bytes of a network of one block, by strategy and depth."""
-    figures: dict[str, dict[str, int]] = {name: {} for name in STRATEGIES}
+    figures: dict[str, dict[str, int]] = {name: {} for name in cost.MEMORY}
     turns = []
     for i, depth in enumerate(arm["depths"], start=1):
         start = time.perf_counter()
-        for name in STRATEGIES:
-            net = _network({**arm["model"], "arch": (depth,)}, name)
+        for name in cost.MEMORY:
+            net = _network({**arm["model"], "arch": (depth,)}, arm["batch"], name)
             place(net, device)
             found = memory.measure(net, _batch(arm["batch"], device), _sgd)
             figures[name][str(depth)] = found["total"]
@@ -99,9 +89,8 @@ def _depths(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     return figures, turns
 
 
-def _network(model: dict[str, Any], strategy: str) -> DenseNet:
-    channels = {"in_channels": 3} if "stem" in model else {}
-    return DenseNet(**{**channels, **model, "memory": strategy})
+def _network(model: dict[str, Any], shape: list[int], strategy: str) -> DenseNet:
+    return DenseNet(**{**model, "in_channels": shape[1], "memory": strategy})
 
 
 def _batch(shape: list[int], device: torch.device) -> tuple[Tensor, Tensor]:

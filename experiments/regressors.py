@@ -66,12 +66,8 @@ class MLP(d2l.Module):
     # Trained as a DenseMLP is, so that a comparison is of networks alone.
     loss = DenseMLP.loss
     validation_step = DenseMLP.validation_step
+    training_step = DenseMLP.training_step
     configure_optimizers = DenseMLP.configure_optimizers
-
-    def training_step(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """As in `DenseMLP`."""
-        loss = super().training_step(batch)
-        return loss + self.l1 * sum(p.abs().sum() for p in self.parameters())
 
 
 def network(arm: str, num_inputs: int, settings: dict[str, Any]) -> d2l.Module:

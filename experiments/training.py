@@ -19,6 +19,25 @@ class Run(NamedTuple):
     device: str
     checkpoints: Path
 
+    def record(
+        self,
+        configuration: dict[str, Any],
+        origin: dict[str, Any],
+        history: list[dict[str, float]],
+        **found: Any,
+    ) -> records.Record:
+        """What every record has, and what the run has found."""
+        return {
+            "experiment": self.experiment,
+            "arm": self.arm,
+            "seed": self.seed,
+            "configuration": configuration,
+            **origin,
+            "seconds": sum(row["seconds"] for row in history),
+            "history": history,
+            **found,
+        }
+
 
 def train(
     run: Run, network: type[d2l.Classifier], configuration: dict[str, Any]
@@ -43,15 +62,7 @@ def train(
     origin = provenance(trainer.device, trainer.precision)
     history = trainer.fit(model, data)
     data.train.flip = False
-    record = {
-        "experiment": run.experiment,
-        "arm": run.arm,
-        "seed": run.seed,
-        "configuration": configuration,
-        **origin,
-        "seconds": sum(row["seconds"] for row in history),
-        "history": history,
-    }
+    record = run.record(configuration, origin, history)
     loaders = {
         "train": data.train_dataloader(),
         "val": data.val_dataloader(),

@@ -1,14 +1,19 @@
-"""What several test files share: the built pages, served, and a browser."""
+"""What the test files share: untimed examples, the built pages, and a browser."""
 
 import functools
 import http.server
 import threading
 from pathlib import Path
 
+import hypothesis
 import pytest
 from playwright.sync_api import sync_playwright
 
 from tools import browser as chromium
+
+# No example has a time limit: the machine may be busy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
 

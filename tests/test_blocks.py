@@ -69,7 +69,7 @@ def test_shapes_that_d2l_prints():
     assert TransitionBlock(23, 10)(Y).shape == (4, 10, 4, 4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(small, small, small, st.none() | small, st.integers(1, 7), st.integers(1, 7))
 def test_a_dense_block_keeps_its_input_and_adds_to_it(c, num_layers, k, b, h, w):
     block = DenseBlock(c, num_layers, k, bottleneck=b).eval()
@@ -84,7 +84,7 @@ def test_a_dense_block_keeps_its_input_and_adds_to_it(c, num_layers, k, b, h, w)
     assert widths == [c + i * k for i in range(num_layers)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small, small, st.integers(2, 9), st.integers(2, 9))
 def test_a_transition_halves_height_and_width(c, out, h, w):
     Y = TransitionBlock(c, out).eval()(torch.randn(2, c, h, w))
@@ -112,7 +112,7 @@ def test_transition_equals_the_order_of_the_paper(bias, size):
     assert_same_training(TransitionBlock(6, 3, bias=bias), paper, (4, 6, *size))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(not_counts, st.sampled_from(["in_channels", "growth_rate", "bottleneck"]))
 def test_a_layer_refuses_what_is_no_count(value, name):
     counts = {"in_channels": 3, "growth_rate": 2, "bottleneck": 4, name: value}

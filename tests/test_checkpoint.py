@@ -80,7 +80,7 @@ def whole(tmp_path_factory):
     return place.path.read_bytes(), place
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_cut_file_is_refused(whole, share):
     data, place = whole

@@ -244,7 +244,7 @@ def test_bc_100_12():
     assert [row.shape[0] for row in net.rows[:2]] == [24, 36]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(config=configs)
 def test_parameters_equal_the_built_models(config):
     with torch.device("meta"):
@@ -272,7 +272,7 @@ def test_same_arguments_and_defaults_as_densenet():
 @pytest.mark.parametrize("pool", ["avg", "max", "stride"])
 def test_every_pooling_as_it_is_built(pool):
     config = dict(num_channels=8, growth_rate=4, arch=(2, 1), pool=pool)
-    net, X = DenseNet(**config), torch.randn(2, 1, 46, 38)
+    net, X = DenseNet(**config), torch.randn(2, 1, 42, 38)  # 11x10 to pool
     count = cost.summary(config, X.shape)
     assert count.activation_bytes == saved_bytes(net, X)
     assert count.macs == count_macs(net.eval(), X)
@@ -294,7 +294,7 @@ def test_arguments_that_change_nothing():
 # Closed forms
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     in_channels=st.integers(1, 300),
     num_layers=st.integers(1, 60),
@@ -532,7 +532,7 @@ def test_a_resnets_activation_bytes_equal_autograds(depth):
     assert cost.resnet(depth, X.shape).activation_bytes == saved_bytes(net, X)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(widths=st.lists(st.integers(1, 40), min_size=4, max_size=4))
 def test_a_resnet_of_any_widths(widths):
     with torch.device("meta"):

@@ -161,7 +161,7 @@ def test_the_seed_decides_the_weights():
     assert torch.equal(stem(1), stem(1)) and not torch.equal(stem(1), stem(2))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(1, 4),
     st.lists(st.integers(1, 2), min_size=1, max_size=3),
@@ -210,7 +210,7 @@ def test_steps_report_loss_and_accuracy():
     assert [entry[2] for entry in seen] == pytest.approx([expected, right] * 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(
         ["num_channels", "growth_rate", "num_classes", "in_channels", "bottleneck"]

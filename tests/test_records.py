@@ -161,7 +161,7 @@ def test_what_is_not_finite_is_no_figure(tmp_path, value):
 def test_a_cut_file_is_named(tmp_path, text):
     place = tmp_path / "densenet-ours-0-cpu.json"
     place.write_bytes(text.encode(errors="surrogateescape"))
-    words = f"^{place} is not JSON .* run python -m experiments densenet to make it"
+    words = f"^{place} is not JSON .* Restore it, or delete it and run its exp"
     with pytest.raises(ValueError, match=words):
         records.load("densenet", folder=tmp_path)
 

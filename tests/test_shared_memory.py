@@ -64,7 +64,7 @@ def assert_same(lean, plain, X):
 # The same training
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     memory=st.sampled_from(LEAN),
     bottleneck=st.none() | st.integers(1, 3),

@@ -54,14 +54,14 @@ def peak(
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
     net = summary(config, input_shape, bytes_per_element=bytes_per_element)
     m = (config.get("bottleneck") or 0) * config.get("growth_rate", 32)
-    size = input_shape[0] * bytes_per_element
+    n, size = input_shape[0], input_shape[0] * bytes_per_element
     candidates: list[tuple[int, str, int]] = []
     kept, before, later = 0, tuple(input_shape[1:]), 4 * net.parameters
     for stage in net.by_stage():
         later -= 4 * stage.parameters  # gradients that are there by then
         own = work = 0
         if not stage.name.startswith("block"):
-            work = _between(stage.name, stage.shape, before, config, size)
+            work = _between(stage.name, stage.shape, before, config, n, size)
         elif memory != "plain":
             num_layers = sum(row.name.startswith(f"{stage.name}.") for row in net.rows)
             c, h, w = stage.shape
@@ -129,12 +129,12 @@ def _between(
     shape: Sequence[int],
     before: Sequence[int],
     config: Mapping[str, Any],
+    n: int,
     size: int,
 ) -> int:
     """Bytes that the backward pass of a stem, transition or head holds at once."""
     if name == "stem" and config.get("stem", "imagenet") == "cifar":
         return size * prod(shape)
-    n = size // 4
     if name == "stem":  # convolution, BN, a gradient; indices; the pooled gradient
         c, h, w = shape
         full = c * (-(-before[1] // 2)) * (-(-before[2] // 2))
