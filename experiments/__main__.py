@@ -12,7 +12,7 @@ from d2l_dense import Trainer, records
 from experiments import overview
 from experiments.training import Run
 
-NAMES = ("densenet", "details", "housing", "memory", "parameters", "pooling")
+NAMES = ("densenet", "details", "housing", "memory", "parameters", "pooling", "reuse")
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 

@@ -1,0 +1,47 @@
+"""The chapter's network with the weights that a recorded run ended with."""
+
+import hashlib
+from pathlib import Path
+
+import safetensors.torch
+
+from d2l_dense import records
+from d2l_dense.densenet import DenseNet
+
+FILE = records.RESULTS / "densenet.safetensors"
+SHA256 = "d7509446ac220304d7d8786d809df704a821fb99fdabdf36cedef7682bb5334c"
+
+
+def trained_densenet(path: Path = FILE) -> tuple[DenseNet, records.Record]:
+    """Return the trained network, in eval mode, and the record of its run.
+
+    The weights of convolutions are kept in half precision and come back in
+    single precision. `python -m experiments.weights` writes the file.
+
+    Raises:
+        FileNotFoundError: if the file or the run's record is not there.
+        ValueError: if the file is not the one that SHA256 names.
+
+    Chapter: "What Does a Layer Read?".
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: expected the trained weights. Restore it from "
+            "the repository"
+        )
+    data = path.read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != SHA256:
+        raise ValueError(
+            f"{path} has SHA-256 {found} ({len(data):,} bytes): expected {SHA256}. "
+            "Restore it from the repository"
+        )
+    with safetensors.safe_open(path, framework="pt") as file:
+        source = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    runs = records.load(source["experiment"], source["arm"], source["device"])
+    record = next((r for r in runs if str(r["seed"]) == source["seed"]), None)
+    if record is None:
+        raise FileNotFoundError(f"{path} belongs to a run without a record: {source}")
+    net = DenseNet(**record["configuration"]["model"])
+    net.load_state_dict(state)  # into float32
+    return net.eval(), record

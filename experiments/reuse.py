@@ -1,0 +1,85 @@
+"""Does the trained network need what its layers read?
+
+Takes the network of `d2l_dense.trained`, cuts the connections that are longer than
+so many steps, and counts what it still gets right. No weight is trained anew.
+`recalibrated` means that batch normalization has measured its means and variances
+again, on training images, because what enters it after a cut has others.
+"""
+
+import copy
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from d2l_dense import DenseNet, FashionMNIST, records, trained_densenet
+from experiments.provenance import provenance
+from experiments.training import Run
+
+ARMS: dict[str, dict[str, Any]] = {
+    "layers": {"images": 2000, "steps": [1, 2, 3, 4], "cut_after": False},
+    "all": {"images": 2000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
+}
+
+
+def execute(run: Run) -> records.Record:
+    """Cut, count and return the record."""
+    arm, device = ARMS[run.arm], torch.device(run.device)
+    net, source = trained_densenet()
+    options = source["configuration"]["data"] | {"flip": False}
+    data = FashionMNIST(**options, limit=arm["images"]).to(device)
+    torch.manual_seed(run.seed)  # of the order of the training images
+    figures: dict[str, dict[str, float]] = {}
+    turns = []
+    for i, steps in enumerate(arm["steps"], start=1):
+        start = time.perf_counter()
+        shorter = cut(net, steps, arm["cut_after"]).to(device)
+        figures[str(steps)] = {"accuracy": accuracy(shorter, data.test_dataloader())}
+        recalibrate(shorter, data.train_dataloader())
+        found = accuracy(shorter, data.test_dataloader())
+        figures[str(steps)]["recalibrated"] = found
+        turns.append({"epoch": i, "seconds": time.perf_counter() - start})
+    origin = provenance(device, "32-true")
+    return run.record(arm, origin, turns, figures=figures)
+
+
+def cut(net: DenseNet, steps: int, after: bool) -> DenseNet:
+    """Return a copy in which a reader hears only the so many latest of its sources.
+
+    Sources of layer i are the block's input and layers 1 to i - 1.
+
+    Args:
+        after: cut what transitions and classifier read as well.
+    """
+    net = copy.deepcopy(net)
+    k, stages = net.growth_rate, dict(net.net.named_children())
+    for i in range(1, len(net.arch) + 1):
+        readers = [layer[-1].weight for layer in stages[f"block{i}"].layers]
+        if after:
+            readers.append(stages.get(f"transition{i}", stages["head"])[-1].weight)
+        for earlier, weight in enumerate(readers):
+            if steps <= earlier:  # it has one source more than earlier layers
+                with torch.no_grad():
+                    weight[:, : weight.shape[1] - steps * k] = 0
+    return net
+
+
+def recalibrate(net: nn.Module, loader: Any) -> None:
+    """Measure the statistics of batch normalization again, on these images."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    net.train()
+    with torch.no_grad():
+        for X, _ in loader:
+            net(X)
+    net.eval()
+
+
+def accuracy(net: nn.Module, loader: Any) -> float:
+    """Return the share of the images that the network classifies correctly."""
+    with torch.no_grad():
+        hits = [(net(X).argmax(1) == y).float() for X, y in loader]
+    return torch.cat(hits).mean().item()
