@@ -1,4 +1,4 @@
-"""Does the trained network need what its layers read?
+"""Does the trained network need what its layers read, and what does it get wrong?
 
 Takes the network of `d2l_dense.trained`, cuts the connections that are longer than
 so many steps, and counts what it still gets right. No weight is trained anew.
@@ -20,28 +20,57 @@ from experiments.training import Run
 ARMS: dict[str, dict[str, Any]] = {
     "layers": {"images": 2000, "steps": [1, 2, 3, 4], "cut_after": False},
     "all": {"images": 2000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
+    "mistakes": {"images": 10_000, "hardest": 10},
 }
 
 
 def execute(run: Run) -> records.Record:
-    """Cut, count and return the record."""
+    """Count what the network gets right, cut or whole; return the record."""
     arm, device = ARMS[run.arm], torch.device(run.device)
     net, source = trained_densenet()
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(device)
     torch.manual_seed(run.seed)  # of the order of the training images
+    origin = provenance(device, "32-true")
+    count = _mistakes if run.arm == "mistakes" else _cuts
+    figures, turns = count(net.to(device), data, arm)
+    return run.record(arm, origin, turns, figures=figures)
+
+
+def _cuts(net: DenseNet, data: FashionMNIST, arm: dict[str, Any]) -> tuple[Any, Any]:
+    """Accuracy by the number of sources that a reader hears."""
     figures: dict[str, dict[str, float]] = {}
     turns = []
     for i, steps in enumerate(arm["steps"], start=1):
         start = time.perf_counter()
-        shorter = cut(net, steps, arm["cut_after"]).to(device)
+        shorter = cut(net, steps, arm["cut_after"])
         figures[str(steps)] = {"accuracy": accuracy(shorter, data.test_dataloader())}
         recalibrate(shorter, data.train_dataloader())
         found = accuracy(shorter, data.test_dataloader())
         figures[str(steps)]["recalibrated"] = found
         turns.append({"epoch": i, "seconds": time.perf_counter() - start})
-    origin = provenance(device, "32-true")
-    return run.record(arm, origin, turns, figures=figures)
+    return figures, turns
+
+
+def _mistakes(
+    net: DenseNet, data: FashionMNIST, arm: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Confusion matrix (true class, predicted class), and the costliest images."""
+    start = time.perf_counter()
+    with torch.no_grad():
+        batches = [(net(X), y) for X, y in data.test_dataloader()]
+    logits, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    predicted = logits.argmax(1)
+    confusion = torch.zeros(10, 10, dtype=torch.int64, device=y.device)
+    confusion.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
+    losses = nn.functional.cross_entropy(logits, y, reduction="none")
+    hardest = losses.topk(arm["hardest"]).indices
+    columns = hardest, y[hardest], predicted[hardest]
+    figures = {
+        "confusion": confusion.tolist(),
+        "hardest": torch.stack(columns, dim=1).tolist(),  # image, true, predicted
+    }
+    return figures, [{"epoch": 1, "seconds": time.perf_counter() - start}]
 
 
 def cut(net: DenseNet, steps: int, after: bool) -> DenseNet:
