@@ -22,7 +22,7 @@ def trained_densenet(path: Path = FILE) -> tuple[DenseNet, records.Record]:
         FileNotFoundError: if the file or the run's record is not there.
         ValueError: if the file is not the one that SHA256 names.
 
-    Chapter: "What Does a Layer Read?".
+    Chapter: "Is it the network of the record?".
     """
     if not path.exists():
         raise FileNotFoundError(
