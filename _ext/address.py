@@ -35,12 +35,6 @@ class Address:
         folder = "" if self.name.lower() == host else f"{self.name}/"
         return f"https://{host}/{folder}"
 
-    @property
-    def package(self) -> str | None:
-        """What pip installs: the package at the commit that is checked out."""
-        commit = _git("rev-parse", "HEAD")
-        return commit and f"git+{self.repository}@{commit}"
-
     def colab(self, notebook: str) -> str:
         path = f"{self.owner}/{self.name}/blob/{PAGES_BRANCH}/notebooks/{notebook}"
         return f"https://colab.research.google.com/github/{quote(path)}"
@@ -68,6 +62,11 @@ def find() -> Address | None:
     if name:
         return parse(f"{os.environ.get('GITHUB_SERVER_URL', GITHUB)}/{name}")
     return parse(_git("config", "--get", "remote.origin.url"))
+
+
+def commit() -> str | None:
+    """The commit that is checked out."""
+    return _git("rev-parse", "HEAD")
 
 
 def _git(*arguments: str) -> str | None:

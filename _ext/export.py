@@ -165,9 +165,11 @@ def convert(notebook, refer, number, folder):
 
 def with_setup(notebook, wheel, found, d2l):
     """Put the cells that install what it needs first."""
-    package = found.package if found else None
+    package = "None"
+    if found:
+        package = f'(\n    "git+{found.repository}"\n    "@{address.commit()}"\n)'
     where = f", from [its repository]({found.repository})" if found else ""
-    code = SETUP.format(wheel=wheel, address=repr(package), d2l=d2l)
+    code = SETUP.format(wheel=wheel, address=package, d2l=d2l)
     cells = [
         nbformat.v4.new_markdown_cell(PROSE.format(where=where), id="set-up-prose"),
         nbformat.v4.new_code_cell(code.rstrip("\n"), id="set-up"),

@@ -213,14 +213,16 @@ class Plain:
 def without_solutions(cells: list[dict]) -> list[dict]:
     """Drop what answers an exercise: a directive, or details titled so.
 
-    Between solution-start and solution-end whole cells are dropped as well.
+    Between solution-start and solution-end whole cells are dropped as well. The
+    cells that stay are the same objects, their sources replaced.
     """
     kept, gated = [], False
     for cell in cells:
         if cell["cell_type"] == "markdown":
-            source, gated = _without_solutions(cell["source"], gated)
-            if source.strip() or not cell["source"].strip():
-                kept.append(cell | {"source": source})
+            was = cell["source"]
+            cell["source"], gated = _without_solutions(was, gated)
+            if cell["source"].strip() or not was.strip():
+                kept.append(cell)
         elif not gated:
             kept.append(cell)
     return kept
