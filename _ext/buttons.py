@@ -49,14 +49,14 @@ def amend(app, pagename, templatename, context, doctree):
         pages["buttons"][:0] = [
             link(
                 f"{folder}/{notebook}",
-                ".ipynb",
+                "Notebook (.ipynb)",
                 "Download this page as a notebook",
                 "fas fa-code",
                 "download-notebook-button",
             ),
             link(
                 f"{folder}/{app.wheel}",
-                ".whl",
+                "Package (.whl)",
                 "Download the package, to lie beside the notebook",
                 "fas fa-box-archive",
                 "download-package-button",
