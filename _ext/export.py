@@ -5,6 +5,7 @@ notebook's first cell installs that, or the repository's where its address is
 known.
 """
 
+import posixpath
 import shutil
 import subprocess
 import sys
@@ -101,24 +102,25 @@ class References:
         return text, f"{self.found.pages}{docname}.html{anchor and f'#{anchor}'}"
 
     def _place(self, target):
-        """The page and the anchor that a label, path or path#label names."""
+        """The page and the anchor that a label, term, path or path#label names."""
         std = self.env.get_domain("std")
-        label = target.lstrip("#")
+        equations = self.env.get_domain("math").equations
+        label = target.removeprefix("#")
         for name in (label, label.lower()):
             if name in std.anonlabels:
                 return std.anonlabels[name][:2]
-        equations = self.env.get_domain("math").equations
-        if label in equations:
-            return equations[label][0], f"equation-{label}"
+            if ("term", name) in std.objects:
+                return std.objects["term", name]
+            if name in equations:
+                return equations[name][0], f"equation-{name}"
         path, _, anchor = target.partition("#")
-        if path == "":
-            return (self.docname, anchor) if target.startswith("#") else (None, "")
-        folder = Path(self.env.srcdir, self.docname).parent
-        for place in (folder / path, Path(self.env.srcdir, path.lstrip("/"))):
-            docname = self.env.path2doc(str(place.resolve()))
-            for name in (docname, docname and docname + Path(path).suffix):
-                if name in self.env.all_docs:
-                    return name, anchor
+        if not path:
+            return self.docname, anchor
+        folder = "" if path.startswith("/") else posixpath.dirname(self.docname)
+        docname = posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
+        for name in (docname, posixpath.splitext(docname)[0]):
+            if name in self.env.all_docs:
+                return name, anchor
         return None, ""
 
     def _numbered(self, docname, anchor):
@@ -128,15 +130,10 @@ class References:
         return "", ""
 
     def _title(self, target, docname, anchor):
-        for _, place, title in self._labels(docname):
-            if place == anchor:
-                return title
-        return target if anchor else self.env.titles[docname].astext()
-
-    def _labels(self, docname):
-        for name, (page, anchor, title) in self.env.get_domain("std").labels.items():
-            if page == docname:
-                yield name, anchor, title
+        if not anchor:
+            return self.env.titles[docname].astext()
+        labels = self.env.get_domain("std").labels.values()
+        return {label[:2]: label[2] for label in labels}.get((docname, anchor), target)
 
     def _cite(self, key):
         entry = self.entries[key]

@@ -105,6 +105,75 @@ def test_chapters_lose_their_myst_and_nothing_else(path):
         assert MYST.findall("".join(d.get("text/markdown", "") for d in printed)) == []
 
 
+@pytest.fixture
+def references():
+    """References of a small book, on the page chapters/a."""
+    std = SimpleNamespace(
+        anonlabels={"ex-b": ("chapters/b", "ex-b"), "sec": ("chapters/b", "sec-id")},
+        labels={"sec": ("chapters/b", "sec-id", "A section")},
+        objects={("term", "growth rate"): ("chapters/g", "term-growth-rate")},
+    )
+    math = SimpleNamespace(equations={"eq-b": ("chapters/b", 3)})
+    title = SimpleNamespace(astext=lambda: "Page B")
+    env = SimpleNamespace(
+        get_domain={"std": std, "math": math}.get,
+        toc_fignumbers={
+            "chapters/b": {
+                "exercise": {"ex-b": (2,)},
+                "displaymath": {"equation-eq-b": (3,)},
+            }
+        },
+        all_docs={"chapters/a", "chapters/b", "chapters/g"},
+        titles={"chapters/b": title},
+        config=SimpleNamespace(bibtex_bibfiles=["references.bib"]),
+        srcdir=ROOT,
+    )
+    return export.References(env, "chapters/a", HUB)
+
+
+@pytest.mark.parametrize(
+    ("role", "target", "title", "text", "place"),
+    [
+        ("ref", "ex-b", "", "Exercise 2", "b.html#ex-b"),
+        ("ref", "sec", "", "A section", "b.html#sec-id"),
+        ("numref", "ex-b", "Task %s", "Task 2", "b.html#ex-b"),
+        ("eq", "eq-b", "", "(3)", "b.html#equation-eq-b"),
+        ("doc", "b", "", "Page B", "b.html"),
+        ("doc", "/chapters/b", "this", "this", "b.html"),
+        ("term", "Growth rate", "", "Growth rate", "g.html#term-growth-rate"),
+        ("link", "b.ipynb", "there", "there", "b.html"),
+        ("link", "b.md#part", "there", "there", "b.html#part"),
+        ("link", "#ex-b", "", "Exercise 2", "b.html#ex-b"),
+        ("link", "code.py", "there", "there", None),
+    ],
+)
+def test_references_lead_to_the_published_pages(
+    references, role, target, title, text, place
+):
+    url = place and f"{HUB.pages}chapters/{place}"
+    assert references.refer(role, target, title) == (text, url)
+    references.found = None
+    assert references.refer(role, target, title) == (text, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "url"),
+    [
+        (
+            "huang2017densely",
+            "Huang et al. (2017)",
+            "https://doi.org/10.1109/CVPR.2017.243",
+        ),
+        ("ioffe2015batch", "Ioffe and Szegedy (2015)", None),
+        ("decock2011ames", "De Cock (2011)", None),
+    ],
+)
+def test_citations_name_authors_and_year(references, key, text, url):
+    found = references.refer("cite", key, "")
+    assert found[0] == text
+    assert found[1].startswith(url or "https://")
+
+
 def test_answers_can_be_left_out():
     text = (
         "Ask.\n\n<details><summary>Hint: a</summary>\n\nThink.\n\n</details>\n\n"

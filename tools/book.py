@@ -16,7 +16,7 @@ BUILD = ROOT / "_build"
 
 # What the pages depend on beside their own source. Neither jupyter-cache, whose
 # key is a notebook's code, nor Sphinx, which looks at a page's file, sees it.
-INPUTS = ("d2l_dense", "results", "_ext", "_templates", "requirements*.txt")
+INPUTS = ("d2l_dense", "results", "_ext", "_templates", "*.txt", "pyproject.toml")
 
 
 def fingerprint():
