@@ -31,6 +31,9 @@ TITLED = re.compile(r"(.+?)\s*<([^<>]+)>", re.DOTALL)  # a role's `title <target
 OPENS_SOLUTION = re.compile(
     r"<details[^>]*>\s*<summary[^>]*>\s*(answer|solution)", re.IGNORECASE
 )
+FOLDED_SOLUTION = re.compile(
+    r"\{(admonition|dropdown)\}\s*(answer|solution)", re.IGNORECASE
+)
 
 # Directives that show nothing in a notebook, or whose contents are code.
 SILENT = {"bibliography", "contents", "exercise-end", "solution-end", "tableofcontents"}
@@ -77,7 +80,7 @@ class Plain:
                 new = new.replace("\n", f"\n{margin}") if margin else new
                 tail = "\n" if new and line.endswith("\n") else ""
                 edits.append((start + marker, end, new + tail))
-        for start, end, new in reversed(edits):
+        for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
         return text
 
@@ -164,6 +167,8 @@ class Plain:
             return ""
         if name in CODE:
             return _fenced(body, argument)
+        if name == "raw":
+            return body
         if name == "math":
             return _formula(body, self.number(options.get("label") or ""))
         if name == "literalinclude":
@@ -183,9 +188,8 @@ class Plain:
             head = self.convert(argument)
         else:
             # Note, tip, warning and their like; one unknown here is no worse.
-            head = name.capitalize() + (
-                f": {self.convert(argument)}" if argument else ""
-            )
+            head = name.capitalize()
+            head += f": {self.convert(argument)}" if argument else ""
         text = f"**{head}.**\n\n{body}".strip() if head else body
         if name.startswith(("exercise", "solution")) or name == "table":
             return text
@@ -246,7 +250,9 @@ def _solutions(text, gated):
             depth += token.content.count("<details") - token.content.count("</details")
             drop = True
         if match := DIRECTIVE.fullmatch(token.info.strip()):
-            if match[1].startswith("solution"):
+            if FOLDED_SOLUTION.match(token.info.strip()):
+                drop = True
+            elif match[1].startswith("solution"):
                 gated = {"solution-start": True, "solution-end": False}.get(
                     match[1], gated
                 )

@@ -69,6 +69,8 @@ def convert(text, folder=ROOT / "chapters"):
             "````{admonition} T\n```{note}\nb\n```\n````",
             "> **T.**\n>\n> > **Note.**\n> >\n> > b",
         ),
+        ("```{raw} html\n<b>b</b>\n```\n", "<b>b</b>\n"),
+        ("\\begin{align}\na\n\\end{align}", "$$\\begin{align}\na\n\\end{align}$$"),
         ("```{bibliography}\n:cited:\n```\n", ""),
         ("```python\nx = '{ref}`a`'\n```\n", "```python\nx = '{ref}`a`'\n```\n"),
         ("A code span, `` {ref}`a` ``, stays.", "A code span, `` {ref}`a` ``, stays."),
@@ -180,6 +182,7 @@ def test_answers_can_be_left_out():
         "Ask.\n\n<details><summary>Hint: a</summary>\n\nThink.\n\n</details>\n\n"
         "<details><summary>Answer: a</summary>\n\nSo <b>it</b>.\n\n</details>\n\n"
         "```{solution} a\nSo it is.\n```\n\n"
+        "```{dropdown} Answer\nSo it was.\n```\n\n"
         ":::{exercise}\nDo.\n\n<details><summary>Solution</summary>\nDone.\n</details>\n:::\n"
     )
     cells = [
