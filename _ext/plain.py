@@ -150,7 +150,7 @@ class Plain:
         """What stands in place of a block; None if it stays as it is."""
         if token.type in ("myst_target", "myst_line_comment", "myst_block_break"):
             return ""
-        if token.type in ("math_block_label", "amsmath"):
+        if token.type == "math_block_label":
             return _formula(token.content, self.number(token.info))
         if token.type in ("fence", "colon_fence"):
             match = DIRECTIVE.fullmatch(token.info.strip())

@@ -70,7 +70,7 @@ def convert(text, folder=ROOT / "chapters"):
             "> **T.**\n>\n> > **Note.**\n> >\n> > b",
         ),
         ("```{raw} html\n<b>b</b>\n```\n", "<b>b</b>\n"),
-        ("\\begin{align}\na\n\\end{align}", "$$\\begin{align}\na\n\\end{align}$$"),
+        ("\\begin{align}\na\n\\end{align}", None),
         ("```{bibliography}\n:cited:\n```\n", ""),
         ("```python\nx = '{ref}`a`'\n```\n", "```python\nx = '{ref}`a`'\n```\n"),
         ("A code span, `` {ref}`a` ``, stays.", "A code span, `` {ref}`a` ``, stays."),
