@@ -30,11 +30,13 @@ COLAB += ["scikit-learn", "ipykernel"]
 def find_python():
     """The Python that Colab runs, where there is one."""
     for name in (os.environ.get("PYTHON"), "python3.12", "python3"):
+        path = shutil.which(name or "")
+        # Where several versions are installed, a name may be there and not work.
         if (
-            name
-            and subprocess.run([name, "-c", ""], capture_output=True).returncode == 0
+            path
+            and not subprocess.run([path, "-c", ""], capture_output=True).returncode
         ):
-            return name
+            return path
     sys.exit("No Python found: name one with make PYTHON=/path/to/python3.12.")
 
 

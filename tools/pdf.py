@@ -102,7 +102,8 @@ def write(site, executable, path):
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         page = browser.new_page(color_scheme="light")
         page.set_default_timeout(300_000)
-        page.goto(site, wait_until="networkidle")  # leads on to the first page
+        page.goto(site)
+        page.wait_for_selector("article.bd-article")  # it leads on to the first page
         first = page.url
         articles = collect(page, first)
         page.goto(first, wait_until="networkidle")
