@@ -8,15 +8,25 @@
 py := .venv/bin/python
 port ?= 8000
 
-.PHONY: help install data book test lint format unit slow notebooks serve \
+.PHONY: help install data book pdf colab-check publish test lint format unit slow notebooks serve \
 	experiments bench gpu newest clean distclean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
 		$(MAKEFILE_LIST)
 
-book: install data ## build the pages into _build/html
+book: install data ## build the pages into _build/html (SOLUTIONS=0: no answers)
 	@$(py) tools/book.py
+
+pdf: book ## print the pages as one PDF, _build/pdf/book.pdf
+	@$(py) tools/browser.py
+	@$(py) tools/pdf.py
+
+colab-check: book ## run every exported notebook in a new environment like Colab's
+	@$(py) tools/colab_check.py
+
+publish: ## push the built pages to the branch gh-pages of origin
+	@sh tools/publish.sh
 
 test: install data lint unit book ## run lint, unit tests, notebooks, pages
 	@$(py) tools/browser.py

@@ -17,7 +17,11 @@ from scipy import stats
 from d2l_dense.checkpoint import replace_file
 
 Record = dict[str, Any]
-RESULTS = Path(__file__).parent.parent / "results"
+_INSTALLED = Path(__file__).with_name("results")
+# Inside an installed package; in a clone, beside it.
+RESULTS = (
+    _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "results"
+)
 SCHEMA = json.loads(Path(__file__).with_name("record.schema.json").read_text())
 
 

@@ -17,18 +17,6 @@ hypothesis.settings.load_profile("untimed")
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
 
-# The sandbox and the GPU are not there in containers; the rest keeps the
-# browser from asking other hosts for things of its own.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
@@ -53,7 +41,7 @@ def browser():
     if path is None:
         pytest.skip("no Chromium here, and none could be installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
         yield browser
         browser.close()
 

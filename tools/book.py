@@ -1,6 +1,11 @@
-"""Build the book into _build/html."""
+"""Build the book into _build/html.
+
+With SOLUTIONS=0 in the environment, into _build/html-no-solutions and without
+the answers to the exercises: see _ext/solutions.py.
+"""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +16,7 @@ BUILD = ROOT / "_build"
 
 # What the pages depend on beside their own source. Neither jupyter-cache, whose
 # key is a notebook's code, nor Sphinx, which looks at a page's file, sees it.
-INPUTS = ("d2l_dense", "results", "_ext", "_templates", "requirements*.txt")
+INPUTS = ("d2l_dense", "results", "_ext", "_templates", "*.txt", "pyproject.toml")
 
 
 def fingerprint():
@@ -38,13 +43,20 @@ def main():
         BUILD.mkdir()
         stamp.write_text(inputs)
     program = Path(sys.executable).with_name("jupyter-book")
-    options = ["-n", "-W", "--keep-going"]
+    solutions = os.environ.get("SOLUTIONS") != "0"
+    folder = ROOT if solutions else BUILD / "no-solutions"
+    options = ["-n", "-W", "--keep-going", "--path-output", folder]
     if subprocess.run([program, "build", *options, ROOT]).returncode:
         # Sphinx reports a page's warnings when it reads the page, and the next
         # run reads changed pages only: without this it would pass.
-        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        shutil.rmtree(folder / "_build" / ".doctrees", ignore_errors=True)
         sys.exit("The book was not built: see the warnings above.")
-    print(f"The book is in {BUILD / 'html' / 'index.html'}")
+    html = BUILD / "html"
+    if not solutions:
+        html = BUILD / "html-no-solutions"
+        shutil.rmtree(html, ignore_errors=True)
+        shutil.copytree(folder / "_build" / "html", html)
+    print(f"The book is in {html / 'index.html'}")
 
 
 if __name__ == "__main__":

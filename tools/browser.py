@@ -14,6 +14,18 @@ from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
+# The sandbox and the GPU are not there in containers; the rest keeps the
+# browser from asking other hosts for things of its own.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 
 def find():
     """Path of a Chromium that starts, or None."""
