@@ -113,7 +113,17 @@ class ChapterRuns(SphinxDirective):
         return self.parse_text_to_nodes("\n".join([*rows, *sorted(notes)]))
 
 
+def say(app, doctree, docname):
+    """Write what MyST-NB's table of executions draws: not every font has it."""
+    if docname == "chapters/status":
+        for mark, word in (("✅", "ran through"), ("❌", "failed")):
+            for text in list(doctree.findall(nodes.Text)):
+                if text.astext() == mark:
+                    text.parent.replace(text, nodes.Text(word))
+
+
 def setup(app):
     app.connect("doctree-read", insert)
+    app.connect("doctree-resolved", say)
     app.add_directive("chapter-runs", ChapterRuns)
     return {"version": "1", "parallel_read_safe": True}
