@@ -59,7 +59,7 @@ def running(runs):
             run = runs[kind]
             part = f"{duration(run['seconds'])} on {device} ({machine(run)})"
             if run["peak_bytes"]:
-                part += f", with at most {size(run['peak_bytes'])} of memory"
+                part += f", with at most {size(run['peak_bytes'])} of main memory"
             parts.append(part + (f" ({run['note']})" if "note" in run else ""))
     text = "; ".join(parts) or "not recorded yet"
     return text if "cuda" in runs or not parts else f"{text}; not recorded on CUDA yet"

@@ -276,7 +276,8 @@ RUN = {
 def test_the_head_tells_time_and_memory_by_device():
     assert head.running({}) == "not recorded yet"
     both = head.running({"cpu": RUN, "cuda": RUN | {"note": "busy", "seconds": 600}})
-    assert "72 seconds on a CPU (A CPU, 2 cores), with at most 1.2 GB" in both
+    assert "72 seconds on a CPU (A CPU, 2 cores)" in both
+    assert ", with at most 1.2 GB of main memory" in both
     assert "10 minutes on CUDA" in both and "(busy)" in both
     assert "not recorded on CUDA yet" in head.running({"cpu": RUN})
     assert "memory" not in head.running({"cpu": RUN | {"peak_bytes": None}})
