@@ -18,6 +18,7 @@ CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
 LABELS = "Shape|Batches|Attributes|Keys|Returns|Raises|Source|Chapter"
 LABEL = re.compile(rf"({LABELS}): (?=\S)")
 CHAPTER = re.compile(r'Chapter: "([^"]+)"\.?')
+SIGNATURE = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 
@@ -79,9 +80,19 @@ def process(app, what, name, obj, options, lines):
     lines[:] = [*new, ""]
 
 
+def amend(app, pagename, templatename, context, doctree):
+    """Sphinx sets long signatures as lists of definitions without a term."""
+    for signature in set(SIGNATURE.findall(context.get("body", ""))):
+        lines = signature.replace("<dl>", "").replace("</dl>", "")
+        lines = lines.replace("<dd>", '<span class="sig-line">')
+        lines = lines.replace("</dd>", "</span>")
+        context["body"] = context["body"].replace(signature, lines)
+
+
 def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
     # Before Napoleon (500), which takes care of "Args:" and "Raises:".
     app.connect("autodoc-process-docstring", process, priority=400)
+    app.connect("html-page-context", amend)
     return {"version": "1", "parallel_read_safe": True}
