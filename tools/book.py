@@ -17,6 +17,8 @@ BUILD = ROOT / "_build"
 # What the pages depend on beside their own source. Neither jupyter-cache, whose
 # key is a notebook's code, nor Sphinx, which looks at a page's file, sees it.
 INPUTS = ("d2l_dense", "results", "_ext", "_templates", "*.txt", "pyproject.toml")
+# No cell reads how long the last run took; _ext/head.py does, and tells Sphinx.
+NOT_READ = {"notebooks.json"}
 
 
 def fingerprint():
@@ -26,7 +28,7 @@ def fingerprint():
         for pattern in INPUTS
         for path in ROOT.glob(pattern)
         for file in [path, *path.rglob("*")]
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and not {"__pycache__", *NOT_READ} & {*file.parts}
     }
     digest = hashlib.sha256(sys.version.encode())
     for file in sorted(files):

@@ -1,8 +1,11 @@
 """Execute notebooks in place, each from top to bottom in a fresh kernel.
 
-Without arguments: every notebook of chapters/.
+Without arguments: every notebook of chapters/. What a run of a chapter took goes into
+results/notebooks.json, by chapter and type of device; the pages show it.
 """
 
+import argparse
+import json
 import os
 import sys
 import time
@@ -12,20 +15,31 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = ROOT / "chapters"
+RECORD = ROOT / "results" / "notebooks.json"
 
 
 def execute(path):
-    """Run one notebook; replace its file only when it ran through."""
+    """Run one notebook; replace its file only when it ran through.
+
+    Returns the seconds that it took, the start of the kernel among them, and the
+    kernel's largest resident memory in bytes (None where the system does not tell).
+    """
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
+    memory = []
+    client = NotebookClient(
         notebook,
         timeout=600,
         kernel_name="python3",
         record_timing=False,  # it would differ at every run
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+        on_cell_executed=lambda **_: memory.append(resident(client)),
+    )
+    start = time.monotonic()
+    client.execute()
+    seconds = time.monotonic() - start
     # The same on every machine, so that a diff shows what changed.
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3",
@@ -36,17 +50,54 @@ def execute(path):
     new = path.with_suffix(".tmp")
     nbformat.write(notebook, new)
     os.replace(new, path)
+    return seconds, memory[-1] if memory else None
+
+
+def resident(client):
+    """Bytes of the most memory that the kernel has held so far; None if unknown."""
+    status = Path("/proc", str(client.km.provisioner.pid), "status")
+    if not status.exists():  # there is no /proc but on Linux
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
+
+
+def hardware():
+    """What a record says of the machine, in the words of the other records."""
+    sys.path.insert(0, str(ROOT))
+    from d2l_dense.engine import make_fabric
+    from experiments.provenance import provenance
+
+    fabric, precision = make_fabric("auto", "auto")
+    found = provenance(fabric.device, precision)
+    return {key: found[key] for key in ("device", "versions", "date")}
+
+
+def record(path, run, place):
+    """Put the run of a chapter beside the others, in one step."""
+    runs = json.loads(place.read_text("utf-8")) if place.exists() else {}
+    runs.setdefault(path.stem, {})[run["device"]["type"]] = run
+    new = place.with_suffix(".tmp")
+    new.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n", "utf-8")
+    os.replace(new, place)
 
 
 def main():
-    paths = [Path(argument).resolve() for argument in sys.argv[1:]]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="which (all chapters)")
+    parser.add_argument("--note", help="what a reader of the times must know")
+    options = parser.parse_args()
+    paths = [path.resolve() for path in options.notebooks]
+    machine = hardware()
     for path in paths or sorted(CHAPTERS.glob("*.ipynb")):
-        start = time.monotonic()
         try:
-            execute(path)
+            seconds, memory = execute(path)
         except CellExecutionError as error:
             sys.exit(f"{error}\n{path.name} did not run through; it is as before.")
-        print(f"{path.name}: {time.monotonic() - start:.0f} s")
+        print(f"{path.name}: {seconds:.0f} s")
+        if path.parent == CHAPTERS:
+            run = {"seconds": round(seconds, 1), "peak_bytes": memory, **machine}
+            record(path, run | ({"note": options.note} if options.note else {}), RECORD)
 
 
 if __name__ == "__main__":

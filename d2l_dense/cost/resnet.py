@@ -31,7 +31,7 @@ def resnet(
 
     Raises: ValueError, naming the argument, its value and what is allowed.
     Source: He et al. (2016), table 1; as in torchvision, the 3x3 convolution of a
-    bottleneck has the stride. Chapter: "Why so few parameters?".
+    bottleneck has the stride. Chapter: "Why So Few Parameters?".
     """
     require(depth in RESNETS, "depth", depth, f"one of {', '.join(map(str, RESNETS))}")
     require(len(widths) == 4, "widths", widths, "the channels of four stages")
