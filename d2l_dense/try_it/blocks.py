@@ -76,9 +76,9 @@ def check_counterexample(reader: Callable) -> None:
             return X
         a, b = F.max_pool2d(X.sum(1), 2).item(), F.max_pool2d(X, 2).sum().item()
         same = f"{a:g} in both orders: both channels are largest at the same pixel"
-        return "a tensor of shape (1, 2, 2, 2), two results" if a != b else same
+        return "shape (1, 2, 2, 2), two results" if a != b else same
 
-    right = "a tensor of shape (1, 2, 2, 2), two results"
+    right = "shape (1, 2, 2, 2), two results"
     compare(judge(reader, tell), lambda: right, [()], {})
 
 

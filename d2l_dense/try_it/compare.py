@@ -45,20 +45,18 @@ def _verdict(
         expected = right(*copy.deepcopy(case))
         if _agree(value, expected):
             continue
-        told = f"gives {_show(value)}"
+        told = f"gives {_show(value)}; expected: {_show(expected)}."
         if isinstance(value, Exception):
-            told = f"stops with {_error(value)}"
+            told = f"stops with {_error(value)}; expected: {_show(expected)}."
         elif _show(value) == _show(expected):
-            told = "has the right shape and other numbers"
-        call = f"{name}({', '.join(map(_show, case))})"
-        parts = [f"Not right yet: {call} {told}; expected: {_show(expected)}."]
+            told = "gives the right shape, but other numbers than expected."
+        parts = [f"Not right yet: {name}({', '.join(map(_show, case))}) {told}"]
         for text, mistake in mistakes.items():
             if all(map(_agree, found, [_outcome(mistake, case) for case in cases])):
                 parts.append(text)
                 break
         return " ".join(parts)
-    tried = "every case" if len(cases) > 1 else "the case"
-    return f"Right: {name} agrees in {tried} that was tried."
+    return f"Right: {name} gives what was expected."
 
 
 def judge(reader: Callable[..., Any], tell: Callable[[Any], Any]) -> Any:
@@ -106,7 +104,7 @@ def _show(value: Any) -> str:
         return f"{value:,}" if float(value).is_integer() else f"{value:.6g}"
     if isinstance(value, Tensor | np.ndarray):
         small = value.ndim and math.prod(value.shape) <= 4
-        shape = f"a tensor of shape {tuple(value.shape)}"
+        shape = f"shape {tuple(value.shape)}"
         return str(value.tolist()) if small else shape
     if isinstance(value, tuple | list):
         if any(map(callable, value)):
