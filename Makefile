@@ -31,7 +31,7 @@ publish: ## push the built pages to the branch gh-pages of origin
 test: install data lint unit book ## run lint, unit tests, notebooks, pages
 	@$(py) tools/browser.py
 	$(py) -m pytest -m "not slow" --nbval --nbval-current-env \
-		--nbval-cell-timeout 600 chapters tests/test_pages.py
+		--nbval-cell-timeout 600 chapters tests/test_pages.py tests/test_explorer.py
 
 notebooks: install data ## execute every chapter in place
 	@$(py) tools/notebooks.py
