@@ -350,7 +350,7 @@
       const side = layer.shape[1];
       if (side === last || layer.stage === "head") return;
       last = side;
-      const wide = Math.max(2, (side / state.side) * 34);
+      const wide = Math.max(2, (side / layers[0].shape[1]) * 34);
       element("rect", { x, y: top + height + 4, width: wide, height: wide }, below);
       if (x > free) {
         element("text", { x, y: top + height + squares - 4 }, below).textContent = `${side}×${side}`;
