@@ -30,8 +30,9 @@ publish: ## push the built pages to the branch gh-pages of origin
 
 test: install data lint unit book ## run lint, unit tests, notebooks, pages
 	@$(py) tools/browser.py
-	$(py) -m pytest -m "not slow" --nbval --nbval-current-env \
-		--nbval-cell-timeout 600 chapters tests/test_pages.py tests/test_explorer.py
+	$(py) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+		--nbval-cell-timeout 600 chapters
+	$(py) -m pytest -n 2 -m "pages and not slow"
 
 notebooks: install data ## execute every chapter in place
 	@$(py) tools/notebooks.py

@@ -185,6 +185,7 @@ def comparison() -> str:
     for name, side, found, training in entries:
         raw = [found.parameters, found.macs, found.activation_bytes, *training]
         text = [f"{value:,}" for value in raw]
+        text[1] = f"{raw[1] / 1e6:,.0f}"
         for i in (2, 3):
             if i < len(raw):
                 text[i] = f"{raw[i] / MIB:,.1f}"
@@ -193,7 +194,7 @@ def comparison() -> str:
         )
         cells += "<td>–</td>" * (3 + 1 + len(BUDGETS) - len(raw))
         rows += f"<tr><th scope='row'>{escape(name)}</th><td>{side}</td>{cells}</tr>"
-    head = ["network", "side", "parameters", "MACs an image"]
+    head = ["network", "side", "parameters", "MACs an image, millions"]
     head += ["activations an image, MiB", f"peak, batch {BATCH}, MiB"]
     head += [f"batch in {size} GB" for size in GIGABYTES]
     return _table("The presets, plain, and ResNets to compare with", head, rows)

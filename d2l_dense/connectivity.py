@@ -3,11 +3,13 @@
 from d2l_dense import cost
 
 _STYLE = """
+.who-reads { color-scheme: light; }
 .who-reads input { accent-color: #0072B2; }
 .who-reads label { margin: 0 1.2em 0 0.3em; }
 .who-reads svg { display: block; width: 100%; max-width: 32rem; height: auto; }
 .who-reads text { fill: currentColor; font-size: 12px; text-anchor: middle; }
 .who-reads .arc { fill: none; stroke: currentColor; opacity: 0.35; }
+.who-reads .arc, .who-reads .says { pointer-events: none; }
 .who-reads .says { opacity: 0; font-size: 13px; }
 .who-reads .layer:hover .says, .who-reads .layer:focus .says { opacity: 1; }
 .who-reads .layer:hover .arc, .who-reads .layer:focus .arc {
