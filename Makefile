@@ -8,8 +8,8 @@
 py := .venv/bin/python
 port ?= 8000
 
-.PHONY: help install data book pdf colab-check publish test lint format unit slow notebooks serve \
-	experiments bench gpu newest clean distclean
+.PHONY: help install data book pdf colab-check publish test lint format unit \
+	slow notebooks serve experiments bench gpu newest clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
@@ -35,7 +35,7 @@ test: install data lint unit book ## run lint, unit tests, notebooks, pages
 	$(py) -m pytest -n 2 -m "pages and not slow"
 
 notebooks: install data ## execute every chapter in place
-	@$(py) tools/notebooks.py
+	@$(py) -m tools.notebooks
 
 experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --seeds 3

@@ -51,11 +51,13 @@ TYPED = {"side", "batch", "num_classes"}  # a slider would be too coarse
 def choices() -> dict[str, list[str]]:
     """What each select offers, and "bias" allows in an address."""
     from d2l_dense import cost
+    from d2l_dense.blocks import POOLS
+    from d2l_dense.stems import STEMS
 
     return {
         "bottleneck": ["none", *map(str, range(1, 9))],
-        "stem": ["imagenet", "cifar"],
-        "pool": ["avg", "max", "stride"],
+        "stem": list(STEMS),
+        "pool": list(POOLS),
         "memory": list(cost.MEMORY),
         "dtype": ["fp32", "half"],
         "bias": ["True", "False"],

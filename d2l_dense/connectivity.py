@@ -1,26 +1,25 @@
 """The figure that shows who reads whom, in a residual and in a dense block."""
 
 from d2l_dense import cost
+from d2l_dense.plots import COLOURS
 
-_STYLE = """
-.who-reads { color-scheme: light; }
-.who-reads input { accent-color: #0072B2; }
-.who-reads label { margin: 0 1.2em 0 0.3em; }
-.who-reads svg { display: block; width: 100%; max-width: 32rem; height: auto; }
-.who-reads text { fill: currentColor; font-size: 12px; text-anchor: middle; }
-.who-reads .arc { fill: none; stroke: currentColor; opacity: 0.35; }
-.who-reads .arc, .who-reads .says { pointer-events: none; }
-.who-reads .says { opacity: 0; font-size: 13px; }
-.who-reads .layer:hover .says, .who-reads .layer:focus .says { opacity: 1; }
-.who-reads .layer:hover .arc, .who-reads .layer:focus .arc {
-  stroke: #D55E00; stroke-width: 2.5; opacity: 1; }
-.who-reads .layer:focus { outline: none; }
-.who-reads .layer:focus-visible .target { stroke: currentColor; }
-.who-reads .target { fill: transparent; }
-.who-reads .old { fill: #0072B2; }
-.who-reads .new { fill: #E69F00; }
-.who-reads .mixed { fill: #8A6A8F; }
-#who-dense:not(:checked) ~ .dense, #who-res:not(:checked) ~ .res { display: none; }
+_OLD, _NEW, _READS, _MIXED = *COLOURS[:3], "#8A6A8F"
+_STYLE = f"""
+.who-reads {{ color-scheme: light; }}
+.who-reads input {{ accent-color: {_OLD}; }}
+.who-reads label {{ margin: 0 1.2em 0 0.3em; }}
+.who-reads svg {{ display: block; width: 100%; max-width: 32rem; height: auto; }}
+.who-reads text {{ fill: currentColor; font-size: 12px; text-anchor: middle; }}
+.who-reads .arc {{ fill: none; stroke: currentColor; opacity: 0.35; }}
+.who-reads .arc, .who-reads .says {{ pointer-events: none; }}
+.who-reads .says {{ opacity: 0; font-size: 13px; }}
+.who-reads .layer:is(:hover, :focus) .says {{ opacity: 1; }}
+.who-reads .layer:is(:hover, :focus) .arc {{
+  stroke: {_READS}; stroke-width: 2.5; opacity: 1; }}
+.who-reads .layer:focus {{ outline: none; }}
+.who-reads .layer:focus-visible .target {{ stroke: currentColor; }}
+.who-reads .target {{ fill: transparent; }}
+#who-dense:not(:checked) ~ .dense, #who-res:not(:checked) ~ .res {{ display: none; }}
 """
 # Pixels: from layer to layer, the ends of the arcs, the foot of the bars.
 _STEP, _ARCS, _BASE = 84, 84, 190
@@ -34,8 +33,16 @@ def who_reads_whom(channels: int = 64, growth_rate: int = 32, layers: int = 4) -
 
     Chapter: "From addition to concatenation".
     """
-    drawings = {"dense": _dense(channels, growth_rate, layers)}
-    drawings["res"] = _residual(channels, layers)
+    dense, residual = [], []
+    for i in range(1, layers + 1):
+        read = cost.channels(channels, i - 1, growth_rate)
+        says = f"Layer {i} reads {read} channels from {i} sources, adds {growth_rate}"
+        parts = [(_OLD, read), (_NEW, growth_rate)]
+        dense.append(_layer(i, layers, range(i), parts, says))
+        says = f"Layer {i} reads one sum of {channels} channels, and is added to it"
+        residual.append(_layer(i, layers, [i - 1], [(_MIXED, channels)], says))
+    start = _bars(0, [(_OLD, channels)]) + _label(0, "input", channels)
+    drawings = {"dense": start + "".join(dense), "res": start + "".join(residual)}
     names = {"dense": "DenseNet", "res": "ResNet"}
     buttons = "".join(
         f"<input type='radio' name='who' id='who-{key}'{' checked' * (key == 'dense')}>"
@@ -49,25 +56,6 @@ def who_reads_whom(channels: int = 64, growth_rate: int = 32, layers: int = 4) -
         for key, drawn in drawings.items()
     )
     return f"<div class='who-reads'><style>{_STYLE}</style>{buttons}{pictures}</div>"
-
-
-def _dense(channels: int, growth_rate: int, layers: int) -> str:
-    shapes = [_bars(0, [("old", channels)]) + _label(0, "input", channels)]
-    for i in range(1, layers + 1):
-        read = cost.channels(channels, i - 1, growth_rate)
-        parts = [("old", read), ("new", growth_rate)]
-        says = f"Layer {i} reads {read} channels from {i} sources, adds {growth_rate}"
-        shapes.append(_layer(i, layers, range(i), parts, says))
-    return "".join(shapes)
-
-
-def _residual(channels: int, layers: int) -> str:
-    shapes = [_bars(0, [("old", channels)]) + _label(0, "input", channels)]
-    for i in range(1, layers + 1):
-        says = f"Layer {i} reads one sum of {channels} channels, and is added to it"
-        # The one path that skips the layer, and the layer's own.
-        shapes.append(_layer(i, layers, [i - 1], [("mixed", channels)], says))
-    return "".join(shapes)
 
 
 def _layer(i, layers, sources, parts, says):
@@ -95,11 +83,11 @@ def _x(i):
 
 def _bars(i, parts):
     drawn, y = "", float(_BASE)
-    for kind, size in parts:
+    for colour, size in parts:
         tall = size * 0.5
         y -= tall
         place = f"x='{_x(i) - 14}' y='{y}'"
-        drawn += f"<rect class='{kind}' {place} width='28' height='{tall}'/>"
+        drawn += f"<rect {place} width='28' height='{tall}' fill='{colour}'/>"
     return drawn
 
 

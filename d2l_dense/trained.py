@@ -1,9 +1,11 @@
 """The chapter's network with the weights that a recorded run ended with."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors.torch
+from torch import Tensor, nn
 
 from d2l_dense import records
 from d2l_dense.densenet import DenseNet
@@ -45,3 +47,19 @@ def trained_densenet(path: Path = FILE) -> tuple[DenseNet, records.Record]:
     net = DenseNet(**record["configuration"]["model"])
     net.load_state_dict(state)  # into float32
     return net.eval(), record
+
+
+def readers(net: DenseNet) -> Iterator[list[tuple[nn.BatchNorm2d, Tensor]]]:
+    """For each block, who reads its features: its layers, then what comes after it.
+
+    A reader is its batch normalization and its weight, (made, read, 3, 3) of a layer
+    without a bottleneck, (made, read, 1, 1) of a transition, (classes, read) of the
+    classifier; reader i of a block reads the block's input and i layers, i from 0.
+
+    Source: Huang et al. (2017), figure 5. Chapter: "What does a layer read?".
+    """
+    stages = dict(net.net.named_children())
+    for i in range(1, len(net.arch) + 1):
+        last = stages.get(f"transition{i}", stages["head"])
+        found = [*stages[f"block{i}"].layers, last]
+        yield [(reader[0], reader[-1].weight) for reader in found]

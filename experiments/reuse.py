@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from d2l_dense import DenseNet, FashionMNIST, records, trained_densenet
+from d2l_dense import DenseNet, FashionMNIST, Trainer, records, trained_densenet
+from d2l_dense.trained import readers
 from experiments.provenance import provenance
 from experiments.training import Run
 
@@ -26,34 +27,38 @@ ARMS: dict[str, dict[str, Any]] = {
 
 def execute(run: Run) -> records.Record:
     """Count what the network gets right, cut or whole; return the record."""
-    arm, device = ARMS[run.arm], torch.device(run.device)
+    arm = ARMS[run.arm]
+    trainer = Trainer(accelerator=run.device, precision="32-true", progress=False)
     net, source = trained_densenet()
     options = source["configuration"]["data"] | {"flip": False}
-    data = FashionMNIST(**options, limit=arm["images"]).to(device)
+    data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
+    net = net.to(trainer.device)
     torch.manual_seed(run.seed)  # of the order of the training images
-    origin = provenance(device, "32-true")
+    origin = provenance(trainer.device, trainer.precision)
     count = _mistakes if run.arm == "mistakes" else _cuts
-    figures, turns = count(net.to(device), data, arm)
+    figures, turns = count(trainer, net, data, arm)
     return run.record(arm, origin, turns, figures=figures)
 
 
-def _cuts(net: DenseNet, data: FashionMNIST, arm: dict[str, Any]) -> tuple[Any, Any]:
+def _cuts(
+    trainer: Trainer, net: DenseNet, data: FashionMNIST, arm: dict[str, Any]
+) -> tuple[Any, Any]:
     """Accuracy by the number of sources that a reader hears."""
     figures: dict[str, dict[str, float]] = {}
     turns = []
     for i, steps in enumerate(arm["steps"], start=1):
         start = time.perf_counter()
         shorter = cut(net, steps, arm["cut_after"])
-        figures[str(steps)] = {"accuracy": accuracy(shorter, data.test_dataloader())}
+        before = trainer.evaluate(shorter, data.test_dataloader())["accuracy"]
         recalibrate(shorter, data.train_dataloader())
-        found = accuracy(shorter, data.test_dataloader())
-        figures[str(steps)]["recalibrated"] = found
+        after = trainer.evaluate(shorter, data.test_dataloader())["accuracy"]
+        figures[str(steps)] = {"accuracy": before, "recalibrated": after}
         turns.append({"epoch": i, "seconds": time.perf_counter() - start})
     return figures, turns
 
 
 def _mistakes(
-    net: DenseNet, data: FashionMNIST, arm: dict[str, Any]
+    _: Trainer, net: DenseNet, data: FashionMNIST, arm: dict[str, Any]
 ) -> tuple[Any, Any]:
     """Confusion matrix (true class, predicted class), and the costliest images."""
     start = time.perf_counter()
@@ -82,15 +87,11 @@ def cut(net: DenseNet, steps: int, after: bool) -> DenseNet:
         after: cut what transitions and classifier read as well.
     """
     net = copy.deepcopy(net)
-    k, stages = net.growth_rate, dict(net.net.named_children())
-    for i in range(1, len(net.arch) + 1):
-        readers = [layer[-1].weight for layer in stages[f"block{i}"].layers]
-        if after:
-            readers.append(stages.get(f"transition{i}", stages["head"])[-1].weight)
-        for earlier, weight in enumerate(readers):
-            if steps <= earlier:  # it has one source more than earlier layers
-                with torch.no_grad():
-                    weight[:, : weight.shape[1] - steps * k] = 0
+    with torch.no_grad():
+        for block in readers(net):
+            for earlier, (_, weight) in enumerate(block if after else block[:-1]):
+                if steps <= earlier:  # it has one source more than earlier layers
+                    weight[:, : weight.shape[1] - steps * net.growth_rate] = 0
     return net
 
 
@@ -105,10 +106,3 @@ def recalibrate(net: nn.Module, loader: Any) -> None:
         for X, _ in loader:
             net(X)
     net.eval()
-
-
-def accuracy(net: nn.Module, loader: Any) -> float:
-    """Return the share of the images that the network classifies correctly."""
-    with torch.no_grad():
-        hits = [(net(X).argmax(1) == y).float() for X, y in loader]
-    return torch.cat(hits).mean().item()

@@ -1,8 +1,5 @@
 """What the test files share: untimed examples, the built pages, and a browser."""
 
-import functools
-import http.server
-import threading
 from pathlib import Path
 
 import hypothesis
@@ -18,21 +15,13 @@ hypothesis.settings.load_profile("untimed")
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Keep every request out of the tests' output."""
-
-
 @pytest.fixture(scope="session")
 def site():
     """Address of the built pages, served from a free port."""
     if not (HTML / "index.html").exists():
         pytest.skip("the pages are not built: run make book")
-    handler = functools.partial(QuietHandler, directory=HTML)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with chromium.serve(HTML) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from d2l import torch as d2l
 from torch import nn
 
@@ -205,3 +206,13 @@ def small_house_prices(folder, monkeypatch, frame, num_train=60, num_test=20):
     for name, data in contents.items():
         Path(folder, name).write_bytes(data)
     return contents
+
+
+def serious_barriers(page, part=None):
+    """What axe-core finds serious or critical on a page, or in a part of it."""
+    return [
+        (rule["id"], node["html"])
+        for rule in Axe().run(page, part).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]

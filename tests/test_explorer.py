@@ -8,8 +8,8 @@ import sys
 from urllib.parse import urlencode
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from conftest import HTML
+from helpers import serious_barriers
 
 from d2l_dense import VARIANTS, DenseNet, cost
 
@@ -411,14 +411,7 @@ def test_fits_a_phone_in_every_state(open_page, query):
 def test_has_no_serious_barrier_in_a_changed_state(open_page, scheme, query):
     page = open_page(PAGE + query, color_scheme=scheme)
     page.locator("[name=growth_rate]").press("ArrowRight")
-    found = Axe().run(page, "#explorer").response["violations"]
-    serious = [
-        (rule["id"], node["html"])
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]
-    assert serious == []
+    assert serious_barriers(page, "#explorer") == []
 
 
 def test_the_links_to_try_set_a_state(open_page, site):

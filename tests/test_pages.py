@@ -4,8 +4,8 @@ import re
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from conftest import HTML
+from helpers import serious_barriers
 
 pytestmark = pytest.mark.pages
 
@@ -135,14 +135,7 @@ def test_has_no_serious_barrier(open_page, name, scheme, size):
     )
     # It fades in: half-way, its colours are too pale.
     page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
-    found = Axe().run(page).response["violations"]
-    serious = [
-        (rule["id"], node["html"])
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]
-    assert serious == []
+    assert serious_barriers(page) == []
 
 
 def test_the_reader_can_change_the_theme(open_page):

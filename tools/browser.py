@@ -1,14 +1,18 @@
-"""Find a Chromium for the page tests, or install one.
+"""Find a Chromium for the built pages, or install one; serve it a folder.
 
 Run as a program it installs one where none is found: from Debian's or
 Ubuntu's packages where this user may, else from Playwright's download. Where
 neither is to be had, it says so; the page tests then skip themselves.
 """
 
+import contextlib
+import functools
+import http.server
 import os
 import shutil
 import subprocess
 import sys
+import threading
 
 from playwright.sync_api import sync_playwright
 
@@ -35,6 +39,21 @@ def find():
         if path and os.path.exists(path) and _run(path, "--version"):
             return path
     return None
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Say nothing of each request."""
+
+
+@contextlib.contextmanager
+def serve(folder):
+    """Serve a folder from a free port; the address ends in a slash."""
+    handler = functools.partial(_Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 def install():

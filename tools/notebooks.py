@@ -6,7 +6,6 @@ results/notebooks.json, by chapter and type of device; the pages show it.
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,10 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from d2l_dense.checkpoint import replace_file
+from d2l_dense.engine import make_fabric
+from experiments.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -47,9 +50,7 @@ def execute(path):
         "name": "python3",
     }
     notebook.metadata["language_info"] = {"name": "python"}
-    new = path.with_suffix(".tmp")
-    nbformat.write(notebook, new)
-    os.replace(new, path)
+    replace_file(path, nbformat.writes(notebook).encode() + b"\n")
     return seconds, memory[-1] if memory else None
 
 
@@ -64,10 +65,6 @@ def resident(client):
 
 def hardware():
     """What a record says of the machine, in the words of the other records."""
-    sys.path.insert(0, str(ROOT))
-    from d2l_dense.engine import make_fabric
-    from experiments.provenance import provenance
-
     fabric, precision = make_fabric("auto", "auto")
     found = provenance(fabric.device, precision)
     return {key: found[key] for key in ("device", "versions", "date")}
@@ -77,9 +74,8 @@ def record(path, run, place):
     """Put the run of a chapter beside the others, in one step."""
     runs = json.loads(place.read_text("utf-8")) if place.exists() else {}
     runs.setdefault(path.stem, {})[run["device"]["type"]] = run
-    new = place.with_suffix(".tmp")
-    new.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n", "utf-8")
-    os.replace(new, place)
+    text = json.dumps(runs, indent=1, sort_keys=True) + "\n"
+    replace_file(place, text.encode())
 
 
 def main():

@@ -5,14 +5,11 @@ all that is folded opened; the texts are then one document, whose links lead
 inside it.
 """
 
-import functools
-import http.server
 import sys
-import threading
 from pathlib import Path
 
 import yaml
-from browser import FLAGS, find
+from browser import FLAGS, find, serve
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,11 +77,6 @@ FOOTER = """<div style="width: 100%; font-size: 8px; text-align: center;">
 <span class="pageNumber"></span></div>"""
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Say nothing of each request."""
-
-
 def collect(page, url):
     """The texts of all pages, from this one on."""
     articles = []
@@ -130,11 +122,8 @@ def main():
     executable = find()
     if executable is None:
         sys.exit("There is no Chromium to print with: run python tools/browser.py.")
-    handler = functools.partial(QuietHandler, directory=HTML)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        write(f"http://127.0.0.1:{server.server_port}/index.html", executable, PDF)
-        server.shutdown()
+    with serve(HTML) as site:
+        write(f"{site}index.html", executable, PDF)
     print(f"The book is in {PDF}")
 
 
