@@ -144,7 +144,8 @@ def test_results_keep_devices_and_seeds_apart(results, tmp_path):
         assert "not recorded yet" in line  # together, with one seed on one device
     write(tmp_path, "parameters", "densenet", 0.9, 0.9, device="cuda")
     (line,) = re.findall(r"- \*\*average against every second.*", results())
-    assert "(cuda): +0.1000 (+0.1000 to +0.1000, n = 2): average is better" in line
+    gap = "+0.1000 (95 % interval +0.1000 to +0.1000, n = 2)"
+    assert f"(cuda): {gap}: average is better" in line
 
 
 def test_results_have_every_experiment_and_arm():
