@@ -4,7 +4,6 @@ All numbers come from `d2l_dense.cost` when the book is built; the browser count
 on from there by _static/explorer/cost.js. Without JavaScript the table remains.
 """
 
-import inspect
 import json
 from html import escape
 from typing import Any
@@ -20,7 +19,7 @@ GIGABYTES = 4, 8, 16, 24, 80
 BUDGETS = [size * 10**9 for size in GIGABYTES]
 CHAPTER = "The chapter's model"
 # Arguments that cost nothing.
-NO_KNOB = {"self", "lr", "momentum", "weight_decay"}
+NO_KNOB = {"lr", "momentum", "weight_decay"}
 # Kept so small that every number of bytes an image needs stays below 2 ** 53.
 LIMITS = {
     "growth_rate": (1, 64),
@@ -66,10 +65,9 @@ def choices() -> dict[str, list[str]]:
 
 def defaults() -> dict[str, Any]:
     """The arguments of `DenseNet` that a knob turns, with their defaults."""
-    from d2l_dense import DenseNet
+    from d2l_dense import cost
 
-    parameters = inspect.signature(DenseNet.__init__).parameters
-    return {k: p.default for k, p in parameters.items() if k not in NO_KNOB}
+    return {k: value for k, value in cost.DEFAULTS.items() if k not in NO_KNOB}
 
 
 def presets() -> dict[str, dict[str, Any]]:

@@ -14,7 +14,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2l_dense import DenseNet, cost
-from d2l_dense.cost.densenet import _DEFAULTS
 from experiments.resnet import ResNet
 
 TABLE = {  # arch, num_channels, growth_rate, parameters, GMACs (facts.md)
@@ -264,9 +263,9 @@ def test_every_stage_equals_the_built_models(config):
 
 
 def test_same_arguments_and_defaults_as_densenet():
-    assert ARGUMENTS.keys() <= _DEFAULTS.keys()
+    assert ARGUMENTS.keys() <= cost.DEFAULTS.keys()
     built = {name: ARGUMENTS[name].default for name in ARGUMENTS}
-    assert built == {name: _DEFAULTS[name] for name in ARGUMENTS}
+    assert built == {name: cost.DEFAULTS[name] for name in ARGUMENTS}
 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "stride"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from d2l_dense.cost.tape import Summary, Tape, check, merge, require, total
 
-_DEFAULTS = dict(
+DEFAULTS = dict(
     num_channels=64, growth_rate=32, arch=(4, 4, 4, 4), lr=0.1, num_classes=10,
     in_channels=1, bottleneck=None, compression=0.5, pool="avg", bias=True,
     stem="imagenet", momentum=0.0, weight_decay=0.0, memory="plain",
@@ -69,8 +69,8 @@ def summary(
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
     for key in config:
-        require(key in _DEFAULTS, "config key", key, ", ".join(_DEFAULTS))
-    net = SimpleNamespace(**{**_DEFAULTS, **config})
+        require(key in DEFAULTS, "config key", key, ", ".join(DEFAULTS))
+    net = SimpleNamespace(**{**DEFAULTS, **config})
     check(num_channels=net.num_channels, num_classes=net.num_classes)
     check(growth_rate=net.growth_rate, bytes_per_element=bytes_per_element)
     theta, fits = net.compression, isinstance(net.arch, Sequence) and len(net.arch)

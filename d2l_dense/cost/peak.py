@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from d2l_dense.cost.densenet import summary
+from d2l_dense.cost.densenet import DEFAULTS, summary
 from d2l_dense.cost.tape import require
 
 MEMORY = "plain", "checkpoint", "shared"
@@ -50,10 +50,11 @@ def peak(
     Raises: ValueError, naming the argument, its value and what is allowed.
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
-    memory = config.get("memory", "plain")
+    config = {**DEFAULTS, **config}
+    memory = config["memory"]
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
     net = summary(config, input_shape, bytes_per_element=bytes_per_element)
-    m = (config.get("bottleneck") or 0) * config.get("growth_rate", 32)
+    m = (config["bottleneck"] or 0) * config["growth_rate"]
     n, size = input_shape[0], input_shape[0] * bytes_per_element
     candidates: list[tuple[int, str, int]] = []
     kept, before, later = 0, tuple(input_shape[1:]), 4 * net.parameters
@@ -133,11 +134,11 @@ def _between(
     size: int,
 ) -> int:
     """Bytes that the backward pass of a stem, transition or head holds at once."""
-    if name == "stem" and config.get("stem", "imagenet") == "cifar":
+    if name == "stem" and config["stem"] == "cifar":
         return size * prod(shape)
     if name == "stem":  # convolution, BN, a gradient; indices; the pooled gradient
         c, h, w = shape
         full = c * (-(-before[1] // 2)) * (-(-before[2] // 2))
         return size * (3 * full + c * h * w) + 8 * n * c * h * w
-    indices = 8 * n * before[0] * shape[1] * shape[2] * (config.get("pool") == "max")
+    indices = 8 * n * before[0] * shape[1] * shape[2] * (config["pool"] == "max")
     return 3 * size * prod(before) + indices  # BN and two gradients
