@@ -42,6 +42,7 @@ experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments parameters --seeds 3
 	$(py) -m experiments pooling --seeds 3
 	$(py) -m experiments details --seeds 3
+	$(py) -m experiments sparse --seeds 3
 	$(py) -m experiments memory
 	$(py) -m experiments reuse
 	$(py) -m experiments housing --seeds 3

@@ -12,7 +12,16 @@ from d2l_dense import Trainer, records
 from experiments import overview
 from experiments.training import Run
 
-NAMES = ("densenet", "details", "housing", "memory", "parameters", "pooling", "reuse")
+NAMES = (
+    "densenet",
+    "details",
+    "housing",
+    "memory",
+    "parameters",
+    "pooling",
+    "reuse",
+    "sparse",
+)
 CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
 
 

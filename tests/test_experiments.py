@@ -20,7 +20,7 @@ from helpers import (
 )
 from torch import nn
 
-from d2l_dense import AmesHousing, DenseNet, FashionMNIST, cost, records
+from d2l_dense import AmesHousing, DenseBlock, DenseNet, FashionMNIST, cost, records
 from d2l_dense.data import ames, files
 from experiments import __main__ as command
 from experiments import (
@@ -31,6 +31,7 @@ from experiments import (
     parameters,
     pooling,
     search,
+    sparse,
     training,
 )
 from experiments.port import PortedDenseNet, dense_block, transition_block
@@ -576,7 +577,7 @@ def test_a_miniature_of_exercise_3(experiment, arm, tmp_path, monkeypatch):
             assert all(turn[name] > 0 for turn in found["history"])
 
 
-# Exercise 1, and two details
+# Other networks than the chapter's
 
 
 def test_arms_of_exercise_1_differ_in_the_pooling_alone():
@@ -602,15 +603,52 @@ def test_pytorchs_initial_weights():
     assert conv.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("sources", [1, 2, 3])
+def test_a_sparse_block_by_hand(sources):
+    torch.manual_seed(0)
+    block = sparse.SparseBlock(5, 4, 3, sources=sources).eval()
+    features = [torch.randn(2, 5, 4, 4)]
+    for i, (layer, drawn) in enumerate(zip(block.layers, block.read, strict=True)):
+        assert len(set(drawn)) == min(sources, i + 1) and max(drawn) <= i
+        features.append(layer(torch.cat([features[j] for j in drawn], dim=1)))
+    assert block.out_channels == 17
+    assert torch.equal(block(features[0]), torch.cat(features, dim=1))
+
+
+def test_a_sparse_block_that_reads_every_source_is_the_dense_one():
+    block = sparse.SparseBlock(5, 4, 3, sources=9, bottleneck=2, bias=False)
+    plain = DenseBlock(5, 4, 3, bottleneck=2, bias=False)
+    assert_same_training(block, plain, (2, 5, 4, 4))
+
+
+def test_the_drawn_sources_come_from_the_seed():
+    def drawn(seed):
+        torch.manual_seed(seed)
+        blocks = sparse.SparseDenseNet(8, 4, (6, 6), sources=2).net
+        return blocks.block1.read + blocks.block2.read
+
+    assert drawn(0) == drawn(0)
+    assert drawn(0) != drawn(1)
+
+
+def test_the_sparse_arm_differs_in_what_is_read_alone():
+    dense = parameters.ARMS["densenet"]
+    arm = sparse.ARMS["two_sources"]
+    assert arm == dense | {"model": dense["model"] | {"sources": 2}}
+
+
 @pytest.mark.parametrize(
     ("name", "arm"),
     [
         *(("pooling", arm) for arm in pooling.ARMS),
         *(("details", arm) for arm in details.ARMS),
+        *(("sparse", arm) for arm in sparse.ARMS),
     ],
 )
-def test_a_miniature_epoch_of_exercise_1(experiment, name, arm, tmp_path, monkeypatch):
-    arms = {"pooling": pooling, "details": details}[name].ARMS
+def test_a_miniature_epoch_of_other_networks(
+    experiment, name, arm, tmp_path, monkeypatch
+):
+    arms = {"pooling": pooling, "details": details, "sparse": sparse}[name].ARMS
     small = deepcopy(arms[arm])
     small["model"] |= {"num_channels": 8, "growth_rate": 8, "arch": [1, 1]}
     small["data"] |= {"resize": [28, 28]}
