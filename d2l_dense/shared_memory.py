@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from d2l_dense.batch_norm import AXES, moments, normalise, per_channel, statistics
+from d2l_dense.batch_norm import (
+    AXES,
+    moments,
+    normalise,
+    normalise_by_batch,
+    per_channel,
+    scratch,
+    single,
+    statistics,
+)
 
 _LAYOUTS = torch.contiguous_format, torch.channels_last
 _aten = torch.ops.aten
@@ -61,6 +70,14 @@ class _Step(NamedTuple):
         """Whether it normalises by the batch's own statistics."""
         return self.norm.training or self.norm.running_mean is None
 
+    def convolve(self, Z: Tensor) -> Tensor:
+        conv = self.conv
+        bias = None if conv.bias is None else conv.bias.to(Z.dtype)
+        return F.conv2d(
+            Z, conv.weight.to(Z.dtype), bias,
+            conv.stride, conv.padding, conv.dilation, conv.groups,
+        )  # fmt: skip
+
 
 def _steps(layer: nn.Sequential) -> list[_Step]:
     """Take a layer apart, or refuse it."""
@@ -90,15 +107,18 @@ class _DenseBlock(torch.autograd.Function):
         k = layers[0][-1].conv.out_channels
         last = X.is_contiguous(memory_format=torch.channels_last)
         layout = _LAYOUTS[last and not X.is_contiguous()]
-        buffer = torch.empty(
-            (n, c + k * len(layers), h, w),
-            dtype=X.dtype,
-            device=X.device,
-            memory_format=layout,
-        )
-        wide = torch.promote_types(X.dtype, torch.float32)
-        table = torch.zeros(2, buffer.shape[1], dtype=wide, device=X.device)
+        shape = n, c + k * len(layers), h, w
+        options = {"dtype": X.dtype, "device": X.device, "memory_format": layout}
+        buffer = torch.empty(shape, **options)
+        table = X.new_zeros(2, shape[1], dtype=single(X.dtype))
         of_batch = any(step.of_batch for layer in layers for step in layer)
+        if of_batch and n * h * w == 1:
+            raise ValueError(
+                "batch normalisation found one value per channel, expected more: "
+                "train on a larger batch or larger images"
+            )
+        ctx.widest = max(s.norm.num_features for layer in layers for s in layer)
+        room = scratch(buffer, ctx.widest)
         kept: list[Tensor | None] = []
         Y, new = X, slice(0, c)
         for layer in [*layers, []]:
@@ -108,12 +128,15 @@ class _DenseBlock(torch.autograd.Function):
             for step in layer:
                 first = step is layer[0]
                 x = buffer[:, :c] if first else Y
-                known = table[:, :c] if first or not step.of_batch else moments(Y)
-                mean, rstd = statistics(step.norm, known, n * h * w)
+                norm, Z = step.norm, room(x.shape[1])
+                if first or not step.of_batch:
+                    mean, rstd = statistics(norm, table[:, :c], n * h * w)
+                    normalise(x, mean, rstd, norm.weight, norm.bias, Z)
+                else:
+                    mean, rstd = normalise_by_batch(x, norm, Z)
                 if keep:
                     kept += [None if first else x, mean, rstd, *step.tensors()]
-                gamma, beta, *_ = step.tensors()
-                Y = _convolve(normalise(x, mean, rstd, gamma, beta), step)
+                Y = step.convolve(Z)
             new, c = slice(c, c + k), c + k
         ctx.layers = [[(step, step.of_batch) for step in layer] for layer in layers]
         ctx.save_for_backward(buffer, table[0], *kept)
@@ -132,6 +155,7 @@ class _DenseBlock(torch.autograd.Function):
         # The buffer's gradient is total - offset - slope * (x - mean).
         total = torch.empty_like(buffer).copy_(grad)
         offset, slope = torch.zeros_like(means), torch.zeros_like(means)
+        room = scratch(buffer, ctx.widest)
 
         def finish(part: slice) -> Tensor:
             a = slope[part] * means[part] - offset[part]
@@ -148,7 +172,7 @@ class _DenseBlock(torch.autograd.Function):
                 del kept[-7:], needed[-4:]
                 weight = weight.to(mean)
                 x = buffer[:, :c] if inner is None else inner
-                Z = normalise(x, mean, rstd, weight, bias)
+                Z = normalise(x, mean, rstd, weight, bias, room(x.shape[1]))
                 conv = step.conv
                 g, g_kernel, g_conv_bias = _aten.convolution_backward(
                     g, Z, kernel.to(Z.dtype), [len(kernel)], conv.stride,
@@ -172,14 +196,5 @@ class _DenseBlock(torch.autograd.Function):
                         slope[:c] += scale * rstd * g_weight / count
                 grads += [g_conv_bias, g_kernel, g_bias, g_weight]
             end = c
-            del g, Z  # as large as what `finish` is about to make
+            del g  # as large as what `finish` is about to make
         return finish(slice(0, end)), None, None, *reversed(grads)
-
-
-def _convolve(Z: Tensor, step: _Step) -> Tensor:
-    conv = step.conv
-    bias = None if conv.bias is None else conv.bias.to(Z.dtype)
-    return F.conv2d(
-        Z, conv.weight.to(Z.dtype), bias,
-        conv.stride, conv.padding, conv.dilation, conv.groups,
-    )  # fmt: skip

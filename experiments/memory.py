@@ -1,8 +1,9 @@
 """Exercise 3: what a training step needs of memory and of time, by strategy.
 
-Each arm is a network and a batch. For every strategy: the accounted peak, the
-measured one, and the seconds of a step. The strategies take turns, so that whatever
-else slows the machine slows all of them. `depth` is one block, ever deeper.
+Each arm is a network and a batch. For every strategy, and for what else may help:
+the accounted peak, the measured one, and the seconds of a step. They take turns, so
+that whatever else slows the machine slows all of them. All but `channels_first` lay
+images out channels last. `depth` is one block, ever deeper.
 """
 
 import time
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from d2l_dense import VARIANTS, DenseNet, cost, memory, records
 from d2l_dense.engine import best_precision, place
 from experiments.provenance import provenance
+from experiments.sparse import SparseDenseNet
 from experiments.training import Run
 
 NETWORKS: dict[str, tuple[dict[str, Any], list[int]]] = {
@@ -44,9 +46,11 @@ def execute(run: Run) -> records.Record:
 def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     """Bytes and seconds by strategy, and the seconds turn by turn."""
     shape = arm["batch"]
-    batch = _batch(shape, device)
+    batch = _batch(shape, device)  # seeds what `SparseDenseNet` draws
     half = batch[0][::2], batch[1][::2]
     nets = {name: _network(arm["model"], shape, name) for name in cost.MEMORY}
+    options = {**arm["model"], "in_channels": shape[1]}
+    nets["two_sources"] = SparseDenseNet(**options, sources=2)
     if arm["model"] == VARIANTS["121"]:
         for efficient in (False, True):
             net = torchvision.models.densenet121(memory_efficient=efficient)
@@ -56,7 +60,11 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
         place(net, device)
         accounted = memory.training_peak(net, shape, _sgd)["total"]
         measured = memory.measure(net, batch, _sgd)["total"]
-        figures[name] = {"accounted_bytes": accounted, "peak_bytes": measured}
+        figures[name] = {
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "accounted_bytes": accounted,
+            "peak_bytes": measured,
+        }
         steps[name] = _steps(net, [batch])
     # What else helps: half the precision, or half the batch twice.
     single = memory.training_peak(nets["plain"], shape, _sgd, autocast=torch.bfloat16)
@@ -67,6 +75,12 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     weights = sum(p.nbytes for p in nets["plain"].parameters())
     figures["half_batch"] = {"peak_bytes": found + weights}  # gradients stay
     steps["half_batch"] = _steps(nets["plain"], [half, half])
+    # And what of the plain step's speed is its layout, channels last.
+    first = _network(arm["model"], shape, "plain").to(device)
+    figures["channels_first"] = {
+        "peak_bytes": memory.measure(first, _contiguous(batch), _sgd)["total"]
+    }
+    steps["channels_first"] = _steps(first, [_contiguous(batch)])
     turns = []
     for turn in range(1 + arm["turns"]):  # the first warms up
         seconds = {name: step() for name, step in steps.items()}
@@ -97,6 +111,10 @@ def _batch(shape: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     X = torch.randn(shape).to(device, memory_format=torch.channels_last)
     return X, torch.randint(10, (len(X),), device=device)
+
+
+def _contiguous(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch[0].contiguous(), batch[1]
 
 
 def _sgd(parameters: Any) -> torch.optim.Optimizer:
