@@ -112,7 +112,14 @@ def results(tmp_path, monkeypatch):
 def test_without_records_the_results_say_so_and_how_to_record(results):
     shown = results()
     assert "the data do not decide" not in shown and "±" not in shown
-    for experiment in ("densenet", "parameters", "pooling", "details", "memory"):
+    for experiment in (
+        "densenet",
+        "parameters",
+        "pooling",
+        "details",
+        "sparse",
+        "memory",
+    ):
         assert f"`python -m experiments {experiment} --arms" in shown
     assert shown.count("not recorded yet") > 20
     assert "not recorded yet; `make bench`" in shown
