@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=count, default=1, help="seeds 0, 1, … (1)")
     parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
     parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto"
+    )
+    parser.add_argument(
         "--results", type=Path, default=records.RESULTS, help="where records go"
     )
     parser.add_argument(
@@ -48,7 +51,7 @@ def main() -> None:
     housing.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
     options = parser.parse_args()
     if options.name is None:
-        device = Trainer(progress=False).device.type
+        device = Trainer(accelerator=options.device, progress=False).device.type
         print("\n".join(overview.lines(NAMES, device, options.results)))
         return
     experiment = importlib.import_module(f"experiments.{options.name}")
@@ -62,7 +65,7 @@ def main() -> None:
     for arm in arms:
         if arm not in experiment.ARMS:
             parser.error(f"no arm {arm!r}; there are {', '.join(experiment.ARMS)}")
-    trainer = Trainer()
+    trainer = Trainer(accelerator=options.device)
     device, first = trainer.device.type, trainer.fabric.is_global_zero
     if options.submit:
         experiment.submit(options.submit, device)

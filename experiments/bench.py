@@ -22,7 +22,7 @@ import torch
 from d2l_dense import DenseNet, FashionMNIST, cost, records
 from d2l_dense.checkpoint import replace_file
 from d2l_dense.engine import make_fabric, place
-from experiments import d2l_way, densenet_121
+from experiments import d2l_way, densenet_121, step_profile
 from experiments.provenance import provenance
 
 TURNS, STEPS = 7, 8
@@ -110,6 +110,7 @@ def main() -> None:
         "ratio": statistics.median(ratios),
         "product_flops": peak,
         "share_of_product_flops": used,
+        "profile": step_profile.shares(ours, device),
     }
     del theirs, ours  # and their workers
     result["densenet_121"] = densenet_121.compare(device, precision)
@@ -117,6 +118,7 @@ def main() -> None:
         print(f"{arm}: {statistics.median(rates[arm]):.0f} images/s")
     print(f"ratio {result['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     print(f"{dtype} products {peak / 1e9:.0f} GFLOP/s, of which we use {used:.0%}")
+    print({name: f"{share:.0%}" for name, share in result["profile"].items()})
     for task, row in result["densenet_121"].items():
         for arm, ratio in row["ratios"].items():
             print(f"DenseNet-121, {task}: {arm} {ratio:.2f} times torchvision's rate")

@@ -32,6 +32,7 @@ from experiments import (
     pooling,
     search,
     sparse,
+    step_profile,
     training,
 )
 from experiments.port import PortedDenseNet, dense_block, transition_block
@@ -143,6 +144,18 @@ def experiment(tmp_path, monkeypatch):
         command.main()
 
     return experiment
+
+
+def test_a_device_that_is_not_here(experiment, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="accelerator='mps': expected one that is he"):
+        experiment("densenet", "--device", "mps")
+
+
+def test_a_run_on_a_chosen_device(experiment, tmp_path):
+    experiment("densenet", "--arms", "ours", "--device", "cpu")
+    (record,) = records.load("densenet", folder=tmp_path / "results")
+    assert record["device"]["type"] == "cpu"
 
 
 def test_a_run_is_recorded(experiment, tmp_path, capsys):
@@ -575,6 +588,37 @@ def test_a_miniature_of_exercise_3(experiment, arm, tmp_path, monkeypatch):
                 figure["peak_bytes"], rel=0.1
             )
             assert all(turn[name] > 0 for turn in found["history"])
+
+
+# The bench
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ("aten::convolution_backward", "convolution"),
+        ("aten::mkldnn_convolution", "convolution"),
+        ("aten::cudnn_batch_norm_backward", "batch normalization"),
+        ("aten::threshold_backward", "ReLU"),
+        ("aten::clamp_min_", "ReLU"),
+        ("aten::cat", "concatenation, and sums of gradients"),
+        ("aten::copy_", "all else"),
+    ],
+)
+def test_the_kind_of_an_operation(operation, expected):
+    assert step_profile.kind(operation) == expected
+
+
+def test_the_profile_of_steps_that_only_convolve():
+    def steps():
+        conv, X = nn.Conv2d(16, 16, 3, padding=1), torch.randn(8, 16, 64, 64)
+        while True:
+            conv(X)
+            yield len(X)
+
+    found = step_profile.shares(steps(), torch.device("cpu"))
+    assert sum(found.values()) == pytest.approx(1)
+    assert max(found, key=found.get) == "convolution"
 
 
 # Other networks than the chapter's
