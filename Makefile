@@ -8,7 +8,7 @@
 py := .venv/bin/python
 port ?= 8000
 
-.PHONY: help install data book pdf colab-check publish test lint format unit \
+.PHONY: help install data book pdf colab-check publish test lint format unit lighthouse \
 	slow notebooks serve experiments bench gpu newest clean distclean
 
 help: ## list the commands
@@ -66,6 +66,9 @@ serve: ## show the built pages on http://127.0.0.1:8000 (port=8000)
 	@test -f _build/html/index.html \
 		|| { echo "There are no pages yet: run make book first." >&2; exit 1; }
 	@$(py) -m http.server --bind 127.0.0.1 --directory _build/html $(port)
+
+lighthouse: ## ask Lighthouse (from npm) how fast and accessible each page is
+	@$(py) -m tools.lighthouse
 
 lint: install ## check the style of code, notebooks and workflows
 	$(py) -m ruff check

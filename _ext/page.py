@@ -1,4 +1,4 @@
-"""Two things in the theme's pages to set right."""
+"""Some things in the theme's pages to set right."""
 
 
 def amend(app, pagename, templatename, context, doctree):
@@ -15,6 +15,17 @@ def amend(app, pagename, templatename, context, doctree):
         for script in context["script_files"]
         if "thebe" not in f"{script.filename} {script.attributes}".lower()
     ]
+    # No script is needed to show a page, so none holds it up: they run in their
+    # order when the page is there. The search page's own scripts need them at once.
+    if pagename != "search":
+        context["script_files"] = [deferred(s) for s in context["script_files"]]
+
+
+def deferred(script):
+    if not script.filename:
+        return script
+    attributes = {"defer": "defer", **script.attributes}
+    return type(script)(script.filename, priority=script.priority, **attributes)
 
 
 def setup(app):

@@ -36,8 +36,9 @@ def test_index_leads_to_the_root(open_page, site):
 @every_page
 def test_loads_from_here_alone_and_without_errors(new_page, site, name):
     page = new_page()
-    seen, wrong = [], []
+    seen, done, wrong = [], [], []
     page.on("request", lambda request: seen.append(request.url))
+    page.on("requestfinished", lambda request: done.append(request))
     page.on("requestfailed", lambda request: wrong.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
@@ -54,6 +55,30 @@ def test_loads_from_here_alone_and_without_errors(new_page, site, name):
     assert seen
     assert [url for url in seen if not url.startswith((site, "data:"))] == []
     assert wrong == []
+    sizes = [request.sizes() for request in done]
+    transferred = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
+    assert 20_000 < transferred < 600_000  # bytes, with gzip
+
+
+@every_page
+def test_every_icon_is_drawn_here(open_page, name):
+    page = open_page(name)
+    names = evaluate_all(page, "i.fa-solid, i.fas, i.fab", "i => i.className")
+    point = page.evaluate(
+        """() => {
+            const i = document.body.appendChild(document.createElement("i"));
+            i.className = "fas";
+            return getComputedStyle(i, "::before").maskImage;
+        }"""
+    )
+    drawn = evaluate_all(
+        page,
+        "i.fa-solid, i.fas, i.fab",
+        'i => getComputedStyle(i, "::before").maskImage',
+    )[:-1]
+    assert point.startswith('url("data:image/svg')
+    assert [n for n, mask in zip(names, drawn, strict=True) if mask == point] == []
+    assert all(mask.startswith('url("data:image/svg') for mask in drawn)
 
 
 @every_chapter

@@ -7,15 +7,19 @@ neither is to be had, it says so; the page tests then skip themselves.
 
 import contextlib
 import functools
+import gzip
 import http.server
+import io
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+TEXTS = ("text/", "application/javascript", "application/json", "image/svg")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 # The sandbox and the GPU are not there in containers; the rest keeps the
@@ -41,15 +45,36 @@ def find():
     return None
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+@functools.lru_cache
+def _compressed(path, changed):
+    """The file with gzip; `changed`, its time, tells one version from the next."""
+    return gzip.compress(path.read_bytes())
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves as web hosts do: compressed, but for what is so already."""
+
     def log_message(self, *arguments):
         """Say nothing of each request."""
+
+    def send_head(self):
+        path = Path(self.translate_path(self.path))
+        kind = self.guess_type(path)
+        if not path.is_file() or not kind.startswith(TEXTS):
+            return super().send_head()
+        body = _compressed(path, path.stat().st_mtime_ns)
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return io.BytesIO(body)
 
 
 @contextlib.contextmanager
 def serve(folder):
-    """Serve a folder from a free port; the address ends in a slash."""
-    handler = functools.partial(_Quiet, directory=folder)
+    """Serve a folder from a free port, with gzip; the address ends in a slash."""
+    handler = functools.partial(_Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
