@@ -63,10 +63,9 @@ def speed(run):
     if "profile" in run:
         shares = (f"{name} {share:.0%}" for name, share in run["profile"].items())
         text += (
-            f"\n\nOf the time of our step (profiled): {'; '.join(shares)}. So what is "
-            "left to win lies in the convolutions, which are the library's: in half "
-            'precision where the hardware has it, and in `memory="shared"` for the '
-            "rest, whose tensors are then read and written less often."
+            f"\n\nOf the time of our step (profiled): {'; '.join(shares)}. What is "
+            "left to win lies in the convolutions, which are the library's; in half "
+            "precision they are faster where the hardware has it."
         )
     return text
 
