@@ -96,8 +96,7 @@ class ChapterRuns(SphinxDirective):
         rows = ["| chapter | took | peak memory | machine | PyTorch | date |"]
         rows.append("| --- | ---: | ---: | --- | --- | --- |")
         notes = set()
-        pages = sorted(self.env.found_docs)
-        for page in pages:
+        for page in self.config.external_site_map:  # in the order of the contents
             source = Path(self.env.doc2path(page))
             if source.suffix != ".ipynb":
                 continue

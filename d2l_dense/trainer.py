@@ -126,6 +126,7 @@ class Trainer(d2l.HyperParameters):
         run["gradient_clip_val"] = self.gradient_clip_val
         run |= {f"optimizer's {k}": v for k, v in optimizer.defaults.items()}
         parts = {"model": model, "optimizer": optimizer, "schedule": self._scheduler}
+        parts["scaler"] = getattr(self.fabric.strategy.precision, "scaler", None)
         self._checkpoint = self.checkpoint and Checkpoint(
             Path(self.checkpoint), run, **{k: v for k, v in parts.items() if v}
         )

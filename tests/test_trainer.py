@@ -21,6 +21,7 @@ from helpers import (
     run,
     without_seconds,
 )
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
@@ -396,6 +397,22 @@ def test_the_checkpoint_of_another_model(tmp_path):
     with pytest.raises(ValueError, match=words):
         trainer = quiet(3, schedule=one_cycle, seed=3, checkpoint=path)
         trainer.fit(d2l.LeNet(), Pictures(size=28))
+
+
+def test_the_scale_of_half_precision_goes_on(tmp_path):
+    """On older GPUs, in fp16, the loss is scaled: what was found is kept."""
+
+    def trained():
+        trainer = quiet(2, checkpoint=tmp_path / "run.pt")
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+        precision = MixedPrecision("16-mixed", "cpu", scaler)
+        trainer.fabric.strategy.precision = trainer.fabric._precision = precision
+        trainer.fit(d2l.LeNet(num_classes=3), Pictures(size=28))
+        return scaler.get_scale()
+
+    scale = trained()
+    assert scale == 8.0 * 2**6  # doubled after each of six steps
+    assert trained() == scale  # from the checkpoint, with nothing left to do
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path):
