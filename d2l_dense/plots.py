@@ -57,27 +57,6 @@ def stacked_bars(
     axes.set_xlabel(unit)
 
 
-def heat_map(
-    axes: Axes, values: np.ndarray, limits: tuple[float, float], decimals: int = 2
-) -> None:
-    """Draw a matrix as coloured cells, each with its value; NaN stays empty.
-
-    Args:
-        values: shape (rows, columns).
-        limits: values of the darkest and of the brightest colour.
-    """
-    low, high = limits
-    axes.imshow(values, cmap="cividis", vmin=low, vmax=high)
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            colour = "white" if value < (low + high) / 2 else "black"
-            text = f"{value:.{decimals}f}"
-            centre = {"ha": "center", "va": "center", "fontsize": 6}
-            axes.text(column, row, text, color=colour, **centre)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=7)
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; whole numbers get thousands separators."""
 
