@@ -90,8 +90,7 @@ class DenseNet(d2l.Classifier):
         check_choice("stem", stem, STEMS)
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
-        stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
-        stages["stem"].recomputed = memory != "plain"
+        stages["stem"] = STEMS[stem](in_channels, num_channels, bias, memory)
         both = {"bias": bias, "memory": memory}
         channels = num_channels
         for i, num_layers in enumerate(arch, start=1):

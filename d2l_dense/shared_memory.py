@@ -152,8 +152,7 @@ class _DenseBlock(torch.autograd.Function):
         buffer, means, *kept = ctx.saved_tensors
         count = grad.numel() // grad.shape[1]
         needed, grads = list(ctx.needs_input_grad), []  # grads: last to first
-        # The buffer's gradient is total - offset - slope * (x - mean).
-        total = torch.empty_like(buffer).copy_(grad)
+        total = grad  # the buffer's gradient is total - offset - slope * (x - mean)
         offset, slope = torch.zeros_like(means), torch.zeros_like(means)
         room = scratch(buffer, ctx.widest)
 
@@ -187,13 +186,15 @@ class _DenseBlock(torch.autograd.Function):
                     )  # fmt: skip
                 else:
                     g_bias = g.sum(AXES, dtype=mean.dtype)
-                    scale = weight * rstd
-                    total[:, :c].addcmul_(g, per_channel(scale, g))
                     product = torch.mul(g, x, out=Z).sum(AXES, dtype=mean.dtype)
                     g_weight = (product - mean * g_bias) * rstd
+                    scale = weight * rstd
                     if of_batch:
                         offset[:c] += scale * g_bias / count
                         slope[:c] += scale * rstd * g_weight / count
+                    scale, known = per_channel(scale, g), total[:, :c]
+                    into = g if total is grad else known  # grad is not ours to change
+                    total = torch.addcmul(known, g, scale, out=into)
                 grads += [g_conv_bias, g_kernel, g_bias, g_weight]
             end = c
             del g  # as large as what `finish` is about to make

@@ -95,20 +95,25 @@ const DenseNetCost = (() => {
   function block(memory, c, k, numLayers, m) {
     const read = c - k;
     if (memory === "shared") {
-      return [
-        c + numLayers * m,
-        3 * c + numLayers * m + Math.max(3 * m, 2 * read + m),
-      ];
+      const [growing, reads] = numLayers > 1 ? [read, read - k] : [0, read];
+      const held = 2 * c + growing + Math.max(read, m)
+        + Math.max(reads + Math.max(m, k), 2 * m);
+      return [c + numLayers * m, held + numLayers * m];
     }
     return [read + c, 3 * read + c + Math.max(4 * m, 2 * read)];
   }
 
   // Bytes that the backward pass of a stem, transition or head holds at once.
-  function between(net, name, shape, before, bytes) {
+  function between(net, memory, name, shape, before, bytes) {
     if (name === "stem" && net.stem === "cifar") return bytes * size(shape);
     if (name === "stem") {
+      const pooled = size(shape);
       const full = shape[0] * half(before[1]) * half(before[2]);
-      return bytes * (3 * full + size(shape)) + 8 * size(shape);
+      if (memory === "shared") { // the pooling's gradient takes BN's place
+        const pooling = bytes * (2 * full + 3 * pooled) + 8 * pooled;
+        return Math.max(bytes * 3 * full, pooling);
+      }
+      return bytes * (3 * full + pooled) + 8 * pooled;
     }
     const indices = net.pool === "max" ? 8 * before[0] * shape[1] * shape[2] : 0;
     return 3 * bytes * size(before) + indices;
@@ -127,17 +132,21 @@ const DenseNetCost = (() => {
       later -= 4 * sum(rows, "parameters");
       let own = 0;
       let work = 0;
+      let there = later;
       if (!stage.startsWith("block")) {
-        work = between(net, stage, shape, before, bytes);
+        work = between(net, memory, stage, shape, before, bytes);
       } else if (memory !== "plain") {
         [own, work] = block(memory, shape[0], net.growth_rate, rows.length, m)
           .map((channels) => channels * bytes * shape[1] * shape[2]);
+        if (memory === "shared" && rows.length > 1) {
+          there += 4 * rows[rows.length - 1].parameters;
+        }
       }
       if (memory === "plain") {
         own = sum(rows, "activations");
         work = Math.max(work, own + bytes * size(shape));
       }
-      const turn = { stage, slope: safe(kept + work), later };
+      const turn = { stage, slope: safe(kept + work), later: there };
       kept += own;
       before = shape;
       return turn;

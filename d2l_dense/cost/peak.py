@@ -60,18 +60,21 @@ def peak(
     kept, before, later = 0, tuple(input_shape[1:]), 4 * net.parameters
     for stage in net.by_stage():
         later -= 4 * stage.parameters  # gradients that are there by then
-        own = work = 0
+        own, work, there = 0, 0, later
         if not stage.name.startswith("block"):
             work = _between(stage.name, stage.shape, before, config, n, size)
         elif memory != "plain":
-            num_layers = sum(row.name.startswith(f"{stage.name}.") for row in net.rows)
+            layers = [row for row in net.rows if row.name.startswith(f"{stage.name}.")]
             c, h, w = stage.shape
-            own, work = _block(memory, c, (c - before[0]) // num_layers, num_layers, m)
+            k = (c - before[0]) // len(layers)
+            own, work = _block(memory, c, k, len(layers), m)
             own, work = own * size * h * w, work * size * h * w
+            if memory == "shared" and len(layers) > 1:
+                there += 4 * layers[-1].parameters
         if memory == "plain":  # all is kept when the stage's gradient arrives
             own = stage.activation_bytes
             work = max(work, own + size * prod(stage.shape))
-        candidates.append((kept + work + later, stage.name, later))
+        candidates.append((kept + work + there, stage.name, there))
         kept, before = kept + own, stage.shape
     highest, where, gradients = max(candidates)
     return Peak(
@@ -116,11 +119,14 @@ def _block(memory: str, c: int, k: int, num_layers: int, m: int) -> tuple[int, i
     """Channels that a block keeps, and that its last layer's backward pass holds.
 
     c channels leave the block, k of them its last layer, which reads the others; m
-    are a bottleneck's.
+    are a bottleneck's. Shared: the buffer and its gradient as it came, the gradient
+    as it grows, the scratch tensor, and what a convolution takes and gives.
     """
     read = c - k
-    if memory == "shared":  # the buffer, its gradient as given and as it grows
-        return c + num_layers * m, 3 * c + num_layers * m + max(3 * m, 2 * read + m)
+    if memory == "shared":  # in the turn of the layer before the last, if there is one
+        growing, reads = (read, read - k) if num_layers > 1 else (0, read)
+        held = 2 * c + growing + max(read, m) + max(reads + max(m, k), 2 * m)
+        return c + num_layers * m, held + num_layers * m
     # Inputs of the layers and the output; concatenated, normalised, their gradients.
     return read + c, 3 * read + c + max(4 * m, 2 * read)
 
@@ -137,8 +143,11 @@ def _between(
     if name == "stem" and config["stem"] == "cifar":
         return size * prod(shape)
     if name == "stem":  # convolution, BN, a gradient; indices; the pooled gradient
-        c, h, w = shape
-        full = c * (-(-before[1] // 2)) * (-(-before[2] // 2))
-        return size * (3 * full + c * h * w) + 8 * n * c * h * w
+        pooled = prod(shape)
+        full = shape[0] * (-(-before[1] // 2)) * (-(-before[2] // 2))
+        indices = 8 * n * pooled
+        if config["memory"] == "shared":  # the pooling's gradient takes BN's place
+            return max(size * 3 * full, size * (2 * full + 3 * pooled) + indices)
+        return size * (3 * full + pooled) + indices
     indices = 8 * n * before[0] * shape[1] * shape[2] * (config["pool"] == "max")
     return 3 * size * prod(before) + indices  # BN and two gradients
