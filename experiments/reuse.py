@@ -19,8 +19,8 @@ from experiments.provenance import provenance
 from experiments.training import Run
 
 ARMS: dict[str, dict[str, Any]] = {
-    "layers": {"images": 2000, "steps": [1, 2, 3, 4], "cut_after": False},
-    "all": {"images": 2000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
+    "layers": {"images": 10_000, "steps": [1, 2, 3, 4], "cut_after": False},
+    "all": {"images": 10_000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
     "mistakes": {"images": 10_000, "hardest": 10},
 }
 
