@@ -1,8 +1,9 @@
 """Checkpoints that survive a kill, and refuse to be mistaken for another's."""
 
+import copy
 import io
 import os
-import pickle
+import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,22 @@ def replace_file(path: Path, data: bytes) -> None:
         ) from None
 
 
+def check_folder(folder: Path) -> None:
+    """Make a folder, and see that it can be written, before the work and not after.
+
+    Raises:
+        OSError: if it cannot; it names the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write to {folder}: {error.strerror}. Choose another folder",
+        ) from None
+
+
 class Checkpoint:
     """One file that holds where a run stands.
 
@@ -68,18 +85,24 @@ class Checkpoint:
         """Load the parts and return the history: [] if there is no file yet.
 
         Raises:
-            ValueError: if the file is cut, is no checkpoint of ours, or belongs
-                to another run; it names the file and what differs.
+            ValueError: if the file is damaged, is no checkpoint of ours, or belongs
+                to another run; it names the file and what differs. The parts are
+                then as they were.
+            OSError: if it cannot be read, or no file can be written there.
         """
         if not self.path.exists():
+            check_folder(self.path.parent)
             return []
-        found = None
-        with suppress(RuntimeError, EOFError, pickle.UnpicklingError):
-            if zipfile.is_zipfile(self.path):  # as torch.save writes
-                found = torch.load(self.path, map_location="cpu", weights_only=True)
+        data, found = io.BytesIO(self.path.read_bytes()), None
+        with suppress(Exception):  # damage shows in many ways
+            # torch.load does not check the sums that its zip file holds.
+            if zipfile.ZipFile(data).testzip() is None:
+                data.seek(0)
+                found = torch.load(data, map_location="cpu", weights_only=True)
         if found is None:
-            raise self._refusal("is cut or no checkpoint")
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise self._refusal("is cut, damaged or no checkpoint")
+        whole = isinstance(found, dict) and {"run", "history", "state"} < found.keys()
+        if not whole or found.get("format") != FORMAT:
             raise self._refusal(f"is not a '{FORMAT}'")
         for key, value in self.run.items():
             # What an older file does not say, it cannot contradict.
@@ -93,10 +116,13 @@ class Checkpoint:
                 f"belongs to another run: it holds {', '.join(found['state'])}, "
                 f"this run needs {', '.join(self.parts)}"
             )
+        before = {k: copy.deepcopy(v.state_dict()) for k, v in self.parts.items()}
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(found["state"][name])
-            except (RuntimeError, ValueError, KeyError) as error:
+            except Exception as error:
+                for k, v in self.parts.items():
+                    v.load_state_dict(before[k])
                 raise self._refusal(f"does not fit this run's {name}", error) from None
         return found["history"]
 

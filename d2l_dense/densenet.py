@@ -18,7 +18,7 @@ from d2l_dense.checks import (
 )
 from d2l_dense.out_of_memory import explained
 from d2l_dense.stems import STEMS, initialise
-from d2l_dense.variants import VARIANTS, torchvision_names
+from d2l_dense.variants import VARIANTS, from_torchvision, torchvision_names
 
 
 class DenseNet(d2l.Classifier):
@@ -90,7 +90,8 @@ class DenseNet(d2l.Classifier):
         check_choice("stem", stem, STEMS)
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
-        stages["stem"] = STEMS[stem](in_channels, num_channels, bias, memory)
+        stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
+        stages["stem"].recomputed = memory != "plain"
         both = {"bias": bias, "memory": memory}
         channels = num_channels
         for i, num_layers in enumerate(arch, start=1):
@@ -154,18 +155,12 @@ class DenseNet(d2l.Classifier):
     def load_torchvision(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of `torchvision.models.densenet*`, strictly.
 
+        They may bear the older names of torchvision's published files.
+
         Raises:
             ValueError: if they do not fit; it names the first key and both shapes.
         """
-        own = self.state_dict()
-        theirs = dict(zip(own, torchvision_names(own, self.arch), strict=True))
-        for key in own:
-            found = state_dict.get(theirs[key])
-            if found is None or found.shape != own[key].shape:
-                raise ValueError(_misfit(theirs[key], found, own[key]))
-        for key in state_dict.keys() - theirs.values():
-            raise ValueError(_misfit(key, state_dict[key], None))
-        self.load_state_dict({key: state_dict[theirs[key]] for key in own})
+        self.load_state_dict(from_torchvision(state_dict, self.state_dict(), self.arch))
 
     def to_torchvision(self) -> dict[str, Tensor]:
         """Return the weights under torchvision's names, for its `load_state_dict`."""
@@ -190,8 +185,3 @@ class DenseNet(d2l.Classifier):
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
         )
-
-
-def _misfit(key: str, found: Tensor | None, expected: Tensor | None) -> str:
-    shapes = ["nothing" if t is None else tuple(t.shape) for t in (found, expected)]
-    return f"the weights do not fit: {key} is {shapes[0]}, expected {shapes[1]}"

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,10 +11,36 @@ from d2l import torch as d2l
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
+
+
+def check_schedule(schedule: object) -> None:
+    """Raise a ValueError unless it is a function, or None."""
+    if schedule is not None and not callable(schedule):
+        raise ValueError(
+            f"schedule={schedule!r}: expected a function of an optimizer and the "
+            "number of steps, such as d2l_dense.one_cycle"
+        )
+
+
+def make_scheduler(
+    schedule: Callable | None, optimizer: Optimizer, num_steps: int
+) -> LRScheduler | None:
+    """What the schedule returns for so many steps, if there is one.
+
+    Raises:
+        TypeError: if that is no scheduler.
+    """
+    if schedule is None:
+        return None
+    made = schedule(optimizer, num_steps)
+    if not isinstance(made, LRScheduler):
+        raise TypeError(f"schedule returned {made!r}: expected a scheduler")
+    return made
 
 
 def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:

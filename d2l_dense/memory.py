@@ -105,6 +105,8 @@ def measure(
 
     Chapter: "Is this really the case?".
     """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError(f"batch of type {type(batch).__name__}: expected (X, y)")
     X, y = batch
     if X.device.type not in ("cpu", "cuda"):
         raise ValueError(f"net and batch on {X.device}: expected cpu or cuda")

@@ -105,6 +105,9 @@ class DenseMLP(d2l.Module):
 
     def loss(self, Y_hat: Tensor, Y: Tensor) -> Tensor:
         """Squared up to errors of `beta`, linear beyond: one odd sale pulls less."""
+        if Y.shape != Y_hat.shape:  # PyTorch would repeat both to (N, N)
+            shapes = tuple(Y.shape), tuple(Y_hat.shape)
+            raise ValueError(f"targets of shape {shapes[0]}: expected {shapes[1]}")
         return F.smooth_l1_loss(Y_hat, Y, beta=self.beta)
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:

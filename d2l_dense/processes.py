@@ -63,7 +63,7 @@ def share(loader: DataLoader, fabric: Fabric) -> DataLoader:
     fewer than processes, all see all, and the average is the same.
     """
     rank, world = fabric.global_rank, fabric.world_size
-    if len(loader.dataset) < world or world == 1:
+    if world == 1 or len(loader.dataset) < world:
         return loader
     part = Subset(loader.dataset, range(rank, len(loader.dataset), world))
     return DataLoader(part, loader.batch_size, collate_fn=loader.collate_fn)

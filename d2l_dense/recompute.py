@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
+@torch.compiler.disable  # it cannot trace the context below
 def recompute(layers: nn.Sequential, *features: Tensor) -> Tensor:
     """Apply layers to the concatenated features, and keep only the features.
 
@@ -21,13 +22,14 @@ def recompute(layers: nn.Sequential, *features: Tensor) -> Tensor:
 
     def run(*features: Tensor) -> Tensor:
         X = features[0] if len(features) == 1 else torch.cat(features, dim=1)
-        return nn.Sequential.forward(layers, X)
+        if isinstance(layers, Recomputed):  # whose own forward leads here
+            return nn.Sequential.forward(layers, X)
+        return layers(X)
 
     return checkpoint(
         run,
         *features,
         use_reentrant=False,
-        preserve_rng_state=False,  # nothing here is random
         context_fn=lambda: (nullcontext(), _Still(layers)),
     )
 

@@ -97,26 +97,44 @@ def summarise(records: Iterable[Record], key: str) -> Summary:
     """Summarise one figure over runs; the interval is Student's t.
 
     Raises:
-        ValueError: if there are no runs, or one lacks the figure.
+        ValueError: if there are no runs, one lacks the figure, or they are of more
+            than one type of device.
     """
-    records = list(records)
-    missing = [f"seed {r['seed']} of {r['arm']}" for r in records if key not in r]
-    if not records or missing:
-        raise ValueError(f"no {key} in {', '.join(missing) or 'no records'}")
-    return _summary([record[key] for record in records])
+    if not (found := _by_seed(list(records), key)):
+        raise ValueError(f"no {key} in no records")
+    return _summary(list(found.values()))
 
 
 def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> Summary:
     """Summarise first minus second, in pairs of one seed; `n` counts the pairs.
 
     Raises:
-        ValueError: if the two have no seed in common.
+        ValueError: as `summarise`, or if the two have no seed in common.
     """
-    values = {record["seed"]: record[key] for record in second}
-    pairs = [(r[key], values[r["seed"]]) for r in first if r["seed"] in values]
-    if not pairs:
+    first, second = list(first), list(second)
+    _one_device([*first, *second])
+    ours, theirs = _by_seed(first, key), _by_seed(second, key)
+    if not (both := [seed for seed in ours if seed in theirs]):
         raise ValueError(f"no {key} to compare: the two have no seed in common")
-    return _summary([a - b for a, b in pairs])
+    return _summary([ours[seed] - theirs[seed] for seed in both])
+
+
+def _by_seed(records: Sequence[Record], key: str) -> dict[int, float]:
+    """One figure of each seed, on one type of device."""
+    missing = [f"seed {r['seed']} of {r.get('arm')}" for r in records if key not in r]
+    if missing:
+        raise ValueError(f"no {key} in {', '.join(missing)}")
+    _one_device(records)
+    return {record["seed"]: record[key] for record in records}
+
+
+def _one_device(records: Sequence[Record]) -> None:
+    devices = {r["device"]["type"] for r in records if "device" in r}
+    if len(devices) > 1:
+        raise ValueError(
+            f"records of {', '.join(sorted(devices))}: expected those of one device; "
+            "name it in records.load"
+        )
 
 
 def _summary(figures: Sequence[float]) -> Summary:

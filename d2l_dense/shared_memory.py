@@ -12,12 +12,10 @@ them: it is a + b (x - mean) for each channel, and a and b add up over the reade
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
 
 from d2l_dense.batch_norm import (
     AXES,
@@ -29,11 +27,13 @@ from d2l_dense.batch_norm import (
     single,
     statistics,
 )
+from d2l_dense.layer_steps import Step, take_apart
 
 _LAYOUTS = torch.contiguous_format, torch.channels_last
 _aten = torch.ops.aten
 
 
+@torch.compiler.disable  # it cannot trace the function below
 def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
     """Compute a dense block whose backward pass needs little memory.
 
@@ -50,46 +50,11 @@ def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
 
     Source: Pleiss et al. (2017). Chapter: "How would you change the framework?".
     """
-    steps = [_steps(layer) for layer in layers]
+    steps = [take_apart(layer) for layer in layers]
     tensors = [tensor for layer in steps for step in layer for tensor in step.tensors()]
-    with torch.autocast(X.device.type, enabled=False):  # its types are X's
+    kind = X.device.type if torch.amp.is_autocast_available(X.device.type) else "cpu"
+    with torch.autocast(kind, enabled=False):  # its types are X's
         return _DenseBlock.apply(X, steps, torch.is_grad_enabled(), *tensors)
-
-
-class _Step(NamedTuple):
-    """BN, ReLU and a convolution."""
-
-    norm: nn.BatchNorm2d
-    conv: nn.Conv2d
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.norm.weight, self.norm.bias, self.conv.weight, self.conv.bias
-
-    @property
-    def of_batch(self) -> bool:
-        """Whether it normalises by the batch's own statistics."""
-        return self.norm.training or self.norm.running_mean is None
-
-    def convolve(self, Z: Tensor) -> Tensor:
-        conv = self.conv
-        bias = None if conv.bias is None else conv.bias.to(Z.dtype)
-        return F.conv2d(
-            Z, conv.weight.to(Z.dtype), bias,
-            conv.stride, conv.padding, conv.dilation, conv.groups,
-        )  # fmt: skip
-
-
-def _steps(layer: nn.Sequential) -> list[_Step]:
-    """Take a layer apart, or refuse it."""
-    kinds = [type(module) for module in layer]
-    fits = kinds in ([nn.BatchNorm2d, nn.ReLU, nn.Conv2d] * n for n in (1, 2))
-    fits = fits and all(norm.affine for norm in layer[::3])
-    if not fits or any(m._forward_hooks or m._forward_pre_hooks for m in layer):
-        raise ValueError(
-            "memory='shared' computes BatchNorm2d, ReLU and Conv2d, once or twice, "
-            f"without hooks; found {layer}. Use memory='checkpoint' or 'plain'."
-        )
-    return [_Step(layer[i], layer[i + 2]) for i in range(0, len(layer), 3)]
 
 
 class _DenseBlock(torch.autograd.Function):
@@ -99,7 +64,7 @@ class _DenseBlock(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx,
         X: Tensor,
-        layers: list[list[_Step]],
+        layers: list[list[Step]],
         keep: bool,
         *tensors: Tensor | None,
     ) -> Tensor:

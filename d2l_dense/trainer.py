@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from d2l import torch as d2l
@@ -12,9 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from d2l_dense import engine
 from d2l_dense.checkpoint import Checkpoint
 from d2l_dense.checks import check_number, check_positive
-from d2l_dense.engine import LossWatch, Report, make_fabric, materialise, place
 from d2l_dense.out_of_memory import explained
 from d2l_dense.processes import agree, share, split
 
@@ -65,14 +66,14 @@ class Trainer(d2l.HyperParameters):
         check_positive(max_epochs=max_epochs)
         check_number("gradient_clip_val", gradient_clip_val, lambda x: x >= 0, ">= 0")
         check_number("seed", seed, lambda x: x >= 0 and x % 1 == 0, "0, 1, 2, ...")
-        if schedule is not None and not callable(schedule):
-            raise ValueError(
-                f"schedule={schedule!r}: expected a function of an optimizer and the "
-                "number of steps, such as d2l_dense.one_cycle"
-            )
-        self.fabric, self.precision = make_fabric(accelerator, precision)
+        engine.check_schedule(schedule)
+        self.fabric, self.precision = engine.make_fabric(accelerator, precision)
         self._speaks = progress and self.fabric.is_global_zero
         self.device = self.fabric.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arguments alone: a trained model is saved without its data."""
+        return self.hparams
 
     def fit(self, model: d2l.Module, data: d2l.DataModule) -> list[dict[str, float]]:
         """Train, and return the history: one dict an epoch.
@@ -83,7 +84,8 @@ class Trainer(d2l.HyperParameters):
 
         Raises:
             FloatingPointError: if the loss is not finite; names epoch, step, rate.
-            TypeError: if the model does not configure one torch optimizer.
+            TypeError: if the model does not configure one torch optimizer, or the
+                schedule returns no scheduler.
             OSError: if the checkpoint cannot be written.
             MemoryError: if a step does not fit; it says what would.
         """
@@ -111,8 +113,8 @@ class Trainer(d2l.HyperParameters):
     def prepare_model(self, model: d2l.Module) -> None:
         """Move the model to the device and make its optimizer."""
         model.trainer, self.model = self, model
-        materialise(model, self.train_dataloader)
-        place(model, self.device)
+        engine.materialise(model, self.train_dataloader)
+        engine.place(model, self.device)
         optimizer = model.configure_optimizers()
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
@@ -120,7 +122,7 @@ class Trainer(d2l.HyperParameters):
                 f"{type(optimizer).__name__}; expected one torch.optim.Optimizer"
             )
         steps = self.max_epochs * self.num_train_batches
-        self._scheduler = self.schedule and self.schedule(optimizer, steps)
+        self._scheduler = engine.make_scheduler(self.schedule, optimizer, steps)
         run = {"model": type(model).__name__, "steps": steps, "seed": self.seed}
         run["parameters"] = sum(p.numel() for p in model.parameters())
         run["gradient_clip_val"] = self.gradient_clip_val
@@ -156,9 +158,9 @@ class Trainer(d2l.HyperParameters):
 
         Keys: the model's own, such as loss and accuracy.
         """
-        place(model, self.device)
+        engine.place(model, self.device)
         agree(model.eval(), self.fabric)
-        with Report(model) as report, torch.no_grad():
+        with engine.Report(model) as report, torch.no_grad():
             for batch in share(loader, self.fabric):
                 batch = self.prepare_batch(batch)
                 with self.fabric.autocast():
@@ -168,10 +170,10 @@ class Trainer(d2l.HyperParameters):
 
     def _train(self) -> dict[str, float]:
         model = self._wrapped.train()
-        watch = LossWatch(f"epoch {self.epoch + 1}", self.checkpoint)
+        watch = engine.LossWatch(f"epoch {self.epoch + 1}", self.checkpoint)
         shown = self._speaks and sys.stderr.isatty()
         bar = tqdm(self.train_dataloader, watch.epoch, disable=not shown)
-        with Report(self.model) as report:
+        with engine.Report(self.model) as report:
             for batch in bar:
                 batch = self.prepare_batch(batch)
                 with explained(self.model, batch[0]):
@@ -191,8 +193,7 @@ class Trainer(d2l.HyperParameters):
         self.optim.zero_grad()
         self.fabric.backward(loss)
         if self.gradient_clip_val:
-            limits = {"max_norm": self.gradient_clip_val}
-            limits["error_if_nonfinite"] = False  # LossWatch tells
-            self.fabric.clip_gradients(model, self.optim, **limits)
+            limits = {"max_norm": self.gradient_clip_val, "error_if_nonfinite": False}
+            self.fabric.clip_gradients(model, self.optim, **limits)  # LossWatch tells
         self.optim.step()
         return loss

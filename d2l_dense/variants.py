@@ -1,7 +1,10 @@
 """The paper's networks, and torchvision's names for their weights."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 _IMAGENET = {"bottleneck": 4, "bias": False, "in_channels": 3, "num_classes": 1000}
 _WIDE = {**_IMAGENET, "num_channels": 96, "growth_rate": 48}
@@ -43,3 +46,32 @@ def torchvision_names(keys: Iterable[str], arch: Sequence[int]) -> Iterator[str]
     for key in keys:
         module, _, tensor = key.rpartition(".")
         yield f"{modules[module]}.{tensor}"
+
+
+def from_torchvision(
+    state_dict: Mapping[str, Tensor], own: Mapping[str, Tensor], arch: Sequence[int]
+) -> dict[str, Tensor]:
+    """Return torchvision's weights under our names, if they fit `own`; else refuse.
+
+    The published files say "norm.1" for "norm1", and do not count batches.
+    """
+    pattern = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
+    expected = dict(zip(torchvision_names(own, arch), own.values(), strict=True))
+    found = {k: tensor for k, tensor in expected.items() if k.endswith("_tracked")}
+    found |= {pattern.sub(r"\1\2", key): value for key, value in state_dict.items()}
+    for key in [*expected, *found]:
+        shapes = _shape(found.get(key)), _shape(expected.get(key))
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"the weights do not fit: {key} is {shapes[0]}, expected {shapes[1]}, "
+                "as in the state_dict() of the torchvision network of this depth"
+            )
+    return {ours: found[key] for ours, key in zip(own, expected, strict=True)}
+
+
+def _shape(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if not isinstance(value, Tensor) or value.is_meta:
+        return f"{type(value).__name__} without values"
+    return str(tuple(value.shape))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from d2l_dense import Trainer, records
+from d2l_dense.checkpoint import check_folder
 from experiments import overview
 from experiments.training import Run
 
@@ -51,6 +52,8 @@ def main() -> None:
     housing.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
     options = parser.parse_args()
     if options.name is None:
+        if options.arms or options.note or options.source or options.submit:
+            parser.error(f"for which experiment? There are {', '.join(NAMES)}")
         device = Trainer(accelerator=options.device, progress=False).device.type
         print("\n".join(overview.lines(NAMES, device, options.results)))
         return
@@ -71,6 +74,8 @@ def main() -> None:
         experiment.submit(options.submit, device)
         print(f"wrote {options.submit}")
         return
+    for folder in (options.results, options.checkpoints):
+        check_folder(folder)
     for seed in range(options.seeds):
         for arm in arms:
             place = records.path(options.name, arm, seed, device, options.results)

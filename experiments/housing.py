@@ -148,8 +148,13 @@ def submission(ids: pd.Index, prices: np.ndarray) -> str:
 
 def _recall(path: Path, configuration: dict[str, Any]) -> list[dict[str, Any]]:
     """What an earlier seed, or a run that was cut short, has found for the folds."""
-    found = json.loads(path.read_text()) if path.exists() else {}
-    return found["folds"] if found.get("configuration") == configuration else []
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return found["folds"] if found["configuration"] == configuration else []
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is no note of a search. Delete it.") from None
 
 
 def _average(histories: list[list[dict[str, float]]]) -> list[dict[str, float]]:

@@ -41,9 +41,12 @@ def _cpu_name() -> str:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ("git", *arguments), cwd=ROOT, capture_output=True, text=True
-        )
+        try:
+            done = subprocess.run(
+                ("git", *arguments), cwd=ROOT, capture_output=True, text=True
+            )
+        except OSError:  # there is no git
+            return ""
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--", "d2l_dense", "experiments")

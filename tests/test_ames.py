@@ -322,3 +322,12 @@ def test_the_published_sums_are_d2ls():
         TRAIN: ("585e9cc93e70b39160e7921475f9bcd7d31219ce", 460_676),
         TEST: ("fa19780a7b011d9b009e8bff8e99922a8ee2eb90", 451_405),
     }
+
+
+def test_sales_of_other_types_are_read_and_impossible_ones_refused():
+    data = AmesHousing()
+    some = data.features[:3]
+    numbers = some.assign(MSSubClass=some["MSSubClass"].astype(int))
+    assert torch.equal(data.inputs(some), data.inputs(numbers))
+    with pytest.raises(ValueError, match="LotArea=-5.0, which cannot be"):
+        data.inputs(some.assign(LotArea=-5.0))

@@ -85,7 +85,7 @@ def whole(tmp_path_factory):
 def test_a_cut_file_is_refused(whole, share):
     data, place = whole
     place.path.write_bytes(data[: int(len(data) * share)])
-    words = f"^{place.path} is cut or no checkpoint.*Delete it to start anew"
+    words = f"^{place.path} is cut, damaged or no checkpoint.*Delete it to start anew"
     with pytest.raises(ValueError, match=words):
         place.restore()
 
@@ -103,7 +103,7 @@ def test_code_in_a_file_does_not_run(tmp_path, how):
     path, trace = tmp_path / "run.pt", tmp_path / "trace"
     with open(path, "wb") as file:
         how({"format": checkpoint.FORMAT, "run": RUN, "x": Code(str(trace))}, file)
-    with pytest.raises(ValueError, match=f"^{path} is cut or no checkpoint"):
+    with pytest.raises(ValueError, match=f"^{path} is cut, damaged or no checkpoint"):
         Checkpoint(path, RUN, **parts()).restore()
     assert not trace.exists()
 
@@ -115,7 +115,7 @@ def test_code_in_a_file_does_not_run(tmp_path, how):
 def test_other_files_are_refused(tmp_path, data):
     path = tmp_path / "run.pt"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=f"^{path} is cut or no checkpoint"):
+    with pytest.raises(ValueError, match=f"^{path} is cut, damaged or no checkpoint"):
         Checkpoint(path, RUN, **parts()).restore()
     assert path.read_bytes() == data
 
@@ -241,3 +241,40 @@ def test_a_key_press_leaves_the_old_file(saved, monkeypatch):
         place.save([])
     assert place.path.read_bytes() == old
     assert os.listdir(place.path.parent) == [place.path.name]
+
+
+@settings(max_examples=200, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_seen_or_harmless(whole, share, bit):
+    data, place = whole
+    damaged = bytearray(data)
+    damaged[int(share * len(data))] ^= 1 << bit
+    place.path.write_bytes(damaged)
+    others = parts()
+    before = deepcopy(others["model"])
+    try:
+        history = Checkpoint(place.path, RUN, **others).restore()
+    except ValueError as error:
+        assert str(place.path) in str(error)
+        assert_equal_states(others["model"], before)
+    else:
+        assert history == HISTORY
+        assert_equal_states(others["model"], place.parts["model"])
+
+
+def test_a_refused_file_leaves_every_part(saved):
+    place, inside = saved
+    others = parts()
+    others["optimizer"] = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    before = deepcopy(others["model"])
+    with pytest.raises(ValueError, match="does not fit this run's optimizer"):
+        Checkpoint(place.path, RUN, **others).restore()
+    assert_equal_states(others["model"], before)
+
+
+def test_a_place_that_cannot_be_written_is_seen_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=f"^.*cannot write to {tmp_path / 'file'}: "):
+        Checkpoint(tmp_path / "file" / "run.pt", RUN, **parts()).restore()
+    with pytest.raises(IsADirectoryError):
+        Checkpoint(tmp_path, RUN, **parts()).restore()

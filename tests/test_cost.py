@@ -550,3 +550,24 @@ def test_bad_input_of_a_resnet():
         cost.resnet(18, (1, 3, 224, 224), widths=(64, 0, 8, 8))
     with pytest.raises(ValueError, match="input_shape=.*expected"):
         cost.resnet(18, (3, 224, 224))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"compression": "half"}, "compression='half'"),
+        ({"compression": True}, "compression=True"),
+        ({"arch": "44"}, "arch='44'"),
+        ({"bias": 2}, "bias=2: expected True or False"),
+    ],
+)
+def test_arguments_of_another_type(change, words):
+    with pytest.raises(ValueError, match=words):
+        cost.summary(change, (1, 1, 96, 96))
+
+
+def test_budgets_and_states_that_cannot_be():
+    with pytest.raises(ValueError, match="budget=inf: expected a number of bytes"):
+        cost.largest_batch({}, (1, 96, 96), float("inf"))
+    with pytest.raises(ValueError, match="states=-5: expected 0, 1 or 2"):
+        cost.peak({}, (1, 1, 96, 96), states=-5)

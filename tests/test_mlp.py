@@ -196,3 +196,9 @@ def test_wrong_arguments(options, words):
 def test_wrong_arguments_of_the_closed_form(options, words):
     with pytest.raises(ValueError, match=words):
         cost.mlp_parameters(**{"num_inputs": 4} | options)
+
+
+def test_targets_of_another_shape_are_refused():
+    net = DenseMLP(5)
+    with pytest.raises(ValueError, match=r"targets of shape \(8,\): expected \(8, 1\)"):
+        net.training_step((torch.zeros(8, 5), torch.zeros(8)))

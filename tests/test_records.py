@@ -281,3 +281,17 @@ def test_only_seeds_of_both_are_compared():
     assert found.n == 1 and found.std is None
     with pytest.raises(ValueError, match="no test_accuracy to compare"):
         records.difference(runs(0.9), [], "test_accuracy")
+
+
+def test_devices_are_not_mixed():
+    (here,) = runs(0.9)
+    there = deepcopy(here)
+    there["device"]["type"] = "cuda"
+    with pytest.raises(
+        ValueError, match="records of cpu, cuda: expected .* one device"
+    ):
+        records.summarise([here, there], "test_accuracy")
+    with pytest.raises(ValueError, match="records of cpu, cuda"):
+        records.difference([here], [there], "test_accuracy")
+    with pytest.raises(ValueError, match="no rmse in seed 0"):
+        records.difference([here], [here], "rmse")

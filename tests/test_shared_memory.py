@@ -294,6 +294,11 @@ def test_on_cuda(memory):
 # What is refused
 
 
+class _Twice(nn.Sequential):
+    def forward(self, X):
+        return 2 * super().forward(X)
+
+
 def test_a_second_derivative_is_refused():
     block, _ = blocks("shared")
     X = batch(2, 4, 3, 3).requires_grad_()
@@ -308,6 +313,10 @@ def test_a_second_derivative_is_refused():
         lambda layer: layer.__setitem__(1, nn.ELU()),
         lambda layer: layer.__setitem__(0, nn.BatchNorm2d(4, affine=False)),
         lambda layer: layer[0].register_forward_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_hook(lambda *_: None),
+        lambda layer: setattr(layer[2], "padding_mode", "reflect"),
+        lambda layer: setattr(layer[2], "padding", "same"),
+        lambda layer: setattr(layer, "__class__", _Twice),
     ],
 )
 def test_other_layers_are_refused(change):
@@ -315,6 +324,41 @@ def test_other_layers_are_refused(change):
     change(block.layers[0])
     with pytest.raises(ValueError, match="memory='shared' computes BatchNorm2d"):
         block(batch(2, 4, 3, 3))
+
+
+def test_what_is_random_is_drawn_once():
+    results = []
+    for memory in ("plain", "checkpoint"):
+        block = DenseBlock(4, 3, 5, memory=memory)
+        block.load_state_dict(blocks("plain")[1].state_dict())
+        for layer in block.layers:
+            layer.append(nn.Dropout(0.3))
+        torch.manual_seed(2)
+        block(batch(2, 4, 6, 6).float()).square().sum().backward()
+        results.append([p.grad for p in block.parameters()])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_checkpointing_calls_a_layers_hooks():
+    block, _ = blocks("checkpoint")
+    seen = []
+    block.layers[1].register_forward_hook(lambda *_: seen.append("forward"))
+    block.layers[1].register_full_backward_hook(lambda *_: seen.append("backward"))
+    block(batch(2, 4, 6, 6)).sum().backward()
+    assert seen[0] == "forward" and seen[-1] == "backward"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("memory", ["plain", *LEAN])
+def test_compiled(memory):
+    lean, plain = blocks(memory)
+    assert_same(torch.compile(lean, backend="eager"), plain, batch(2, 4, 6, 6))
+
+
+def test_without_values():
+    block = DenseBlock(4, 3, 5, memory="shared").to("meta")
+    assert block(torch.empty(2, 4, 6, 6, device="meta")).shape == (2, 19, 6, 6)
 
 
 @pytest.mark.parametrize("memory", ["plain", *LEAN])

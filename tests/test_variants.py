@@ -1,5 +1,7 @@
 """d2l_dense/variants.py and torchvision's weights in densenet.py."""
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -107,3 +109,31 @@ def test_weights_that_do_not_fit_are_refused_by_name():
         net.load_torchvision(own | {"extra": torch.zeros(2)})
     for key, value in net.state_dict().items():
         assert torch.equal(before[key], value), key
+
+
+def test_the_names_of_torchvisions_published_files():
+    """Their "norm1" is "norm.1", and they count no batches."""
+    plain, net = theirs("121"), DenseNet.variant("121").double()
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value
+        for key, value in plain.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    net.load_torchvision(old)
+    assert torch.equal(net.net.head[4].weight, plain.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"epoch": 3}, "epoch is int without values, expected nothing"),
+        ({"classifier.bias": [0.0]}, "classifier.bias is list without values"),
+    ],
+)
+def test_what_is_no_tensor_is_refused_before_anything_is_loaded(change, words):
+    net, plain = DenseNet.variant("121"), torchvision.models.densenet121(weights=None)
+    before = net.net.stem[0].weight.clone()
+    with pytest.raises(ValueError, match=words):
+        net.load_torchvision(plain.state_dict() | change)
+    assert torch.equal(net.net.stem[0].weight, before)

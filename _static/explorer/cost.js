@@ -104,16 +104,11 @@ const DenseNetCost = (() => {
   }
 
   // Bytes that the backward pass of a stem, transition or head holds at once.
-  function between(net, memory, name, shape, before, bytes) {
+  function between(net, name, shape, before, bytes) {
     if (name === "stem" && net.stem === "cifar") return bytes * size(shape);
     if (name === "stem") {
-      const pooled = size(shape);
       const full = shape[0] * half(before[1]) * half(before[2]);
-      if (memory === "shared") { // the pooling's gradient takes BN's place
-        const pooling = bytes * (2 * full + 3 * pooled) + 8 * pooled;
-        return Math.max(bytes * 3 * full, pooling);
-      }
-      return bytes * (3 * full + pooled) + 8 * pooled;
+      return bytes * (3 * full + size(shape)) + 8 * size(shape);
     }
     const indices = net.pool === "max" ? 8 * before[0] * shape[1] * shape[2] : 0;
     return 3 * bytes * size(before) + indices;
@@ -134,7 +129,7 @@ const DenseNetCost = (() => {
       let work = 0;
       let there = later;
       if (!stage.startsWith("block")) {
-        work = between(net, memory, stage, shape, before, bytes);
+        work = between(net, stage, shape, before, bytes);
       } else if (memory !== "plain") {
         [own, work] = block(memory, shape[0], net.growth_rate, rows.length, m)
           .map((channels) => channels * bytes * shape[1] * shape[2]);

@@ -74,7 +74,10 @@ def summary(
     check(num_channels=net.num_channels, num_classes=net.num_classes)
     check(growth_rate=net.growth_rate, bytes_per_element=bytes_per_element)
     theta, fits = net.compression, isinstance(net.arch, Sequence) and len(net.arch)
-    require(0 < theta <= 1, "compression", theta, "0 < theta <= 1")
+    number = isinstance(theta, int | float) and not isinstance(theta, bool)
+    require(number and 0 < theta <= 1, "compression", theta, "0 < theta <= 1")
+    fits = fits and not isinstance(net.arch, str)
+    require(net.bias in (True, False), "bias", net.bias, "True or False")
     require(fits, "arch", net.arch, "the number of layers of each block")
 
     tape = Tape(input_shape, net.in_channels, bytes_per_element)

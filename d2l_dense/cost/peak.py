@@ -1,7 +1,7 @@
 """The peak memory of a training step, in closed form, for each memory strategy."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any, NamedTuple
 
 from d2l_dense.cost.densenet import DEFAULTS, summary
@@ -53,6 +53,7 @@ def peak(
     config = {**DEFAULTS, **config}
     memory = config["memory"]
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
+    require(states in (0, 1, 2), "states", states, "0, 1 or 2")
     net = summary(config, input_shape, bytes_per_element=bytes_per_element)
     m = (config["bottleneck"] or 0) * config["growth_rate"]
     n, size = input_shape[0], input_shape[0] * bytes_per_element
@@ -98,7 +99,10 @@ def largest_batch(
     """Return how many images of shape (C, H, W) a step can take in so many bytes.
 
     Returns 0 if not even one fits. The other arguments are those of `peak`.
+
+    Raises: ValueError, naming the argument, its value and what is allowed.
     """
+    require(0 < budget < inf, "budget", budget, "a number of bytes")
 
     def fits(n: int) -> bool:
         options = {"states": states, "bytes_per_element": bytes_per_element}
@@ -143,11 +147,8 @@ def _between(
     if name == "stem" and config["stem"] == "cifar":
         return size * prod(shape)
     if name == "stem":  # convolution, BN, a gradient; indices; the pooled gradient
-        pooled = prod(shape)
-        full = shape[0] * (-(-before[1] // 2)) * (-(-before[2] // 2))
-        indices = 8 * n * pooled
-        if config["memory"] == "shared":  # the pooling's gradient takes BN's place
-            return max(size * 3 * full, size * (2 * full + 3 * pooled) + indices)
-        return size * (3 * full + pooled) + indices
+        c, h, w = shape
+        full = c * (-(-before[1] // 2)) * (-(-before[2] // 2))
+        return size * (3 * full + c * h * w) + 8 * n * c * h * w
     indices = 8 * n * before[0] * shape[1] * shape[2] * (config["pool"] == "max")
     return 3 * size * prod(before) + indices  # BN and two gradients

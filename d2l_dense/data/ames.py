@@ -100,9 +100,14 @@ class AmesHousing(d2l.DataModule):
         return X, torch.tensor(Y, dtype=torch.float32)
 
     def inputs(self, features: pd.DataFrame) -> torch.Tensor:
-        """What a model reads of some sales. Shape: (n, num_inputs) float32"""
+        """What a model reads of some sales. Shape: (n, num_inputs) float32
+
+        Raises:
+            ValueError: if a column is missing or a value not possible; it names both.
+        """
         if not len(features):
             return torch.empty(0, self.num_inputs)
+        features = check_sales(features, "the sales", priced=False)
         X = self.pipeline.transform(features)
         return torch.tensor(X, dtype=torch.float32)
 
