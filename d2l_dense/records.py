@@ -100,9 +100,10 @@ def summarise(records: Iterable[Record], key: str) -> Summary:
         ValueError: if there are no runs, one lacks the figure, or they are of more
             than one type of device.
     """
-    if not (found := _by_seed(list(records), key)):
+    if not (records := list(records)):
         raise ValueError(f"no {key} in no records")
-    return _summary(list(found.values()))
+    _check(records, key)
+    return _summary([record[key] for record in records])
 
 
 def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> Summary:
@@ -112,23 +113,19 @@ def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> S
         ValueError: as `summarise`, or if the two have no seed in common.
     """
     first, second = list(first), list(second)
-    _one_device([*first, *second])
-    ours, theirs = _by_seed(first, key), _by_seed(second, key)
-    if not (both := [seed for seed in ours if seed in theirs]):
+    _check([*first, *second], key)
+    values = {record["seed"]: record[key] for record in second}
+    pairs = [(r[key], values[r["seed"]]) for r in first if r["seed"] in values]
+    if not pairs:
         raise ValueError(f"no {key} to compare: the two have no seed in common")
-    return _summary([ours[seed] - theirs[seed] for seed in both])
+    return _summary([a - b for a, b in pairs])
 
 
-def _by_seed(records: Sequence[Record], key: str) -> dict[int, float]:
-    """One figure of each seed, on one type of device."""
+def _check(records: Sequence[Record], key: str) -> None:
+    """Refuse records that lack the figure, or are of more than one type of device."""
     missing = [f"seed {r['seed']} of {r.get('arm')}" for r in records if key not in r]
     if missing:
         raise ValueError(f"no {key} in {', '.join(missing)}")
-    _one_device(records)
-    return {record["seed"]: record[key] for record in records}
-
-
-def _one_device(records: Sequence[Record]) -> None:
     devices = {r["device"]["type"] for r in records if "device" in r}
     if len(devices) > 1:
         raise ValueError(

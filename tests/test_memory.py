@@ -140,6 +140,8 @@ def test_another_device():
     X = torch.empty(2, 1, 8, 8, device="meta")
     with pytest.raises(ValueError, match="net and batch on meta: expected cpu or cud"):
         memory.measure(DenseNet(**SMALL), (X, X))
+    with pytest.raises(ValueError, match=r"batch of type Tensor: expected \(X, y\)"):
+        memory.measure(DenseNet(**SMALL), X)
 
 
 # The closed form
