@@ -1,7 +1,5 @@
 """Batch normalisation in its parts, so that they can be computed once and shared."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -19,29 +17,35 @@ def per_channel(channels: Tensor, like: Tensor) -> Tensor:
     return channels.to(like.dtype)[:, None, None]
 
 
-def scratch(buffer: Tensor, widest: int) -> Callable[[int], Tensor]:
-    """Return a function of a number of channels: room for so many, always the same.
+class Moments:
+    """Mean and variance of each channel, of a batch that comes in parts.
 
-    Room made anew costs time where the system first has to clear its pages.
+    Each part is read once, while it is at hand. Source: Chan et al. (1979).
     """
-    n, _, h, w = buffer.shape
-    room = buffer.new_empty(n * h * w * widest)
 
-    def of(channels: int) -> Tensor:
-        part = room[: n * h * w * channels]
-        if buffer.is_contiguous():
-            return part.view(n, channels, h, w)
-        return part.view(n, h, w, channels).permute(0, 3, 1, 2)
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.sizes: list[int] = []
+        self.parts: list[tuple[Tensor, Tensor]] = []  # mean, squared deviations
 
-    return of
+    def add(self, X: Tensor) -> None:
+        if self.wanted:
+            self.sizes.append(len(X))
+            X = X.to(single(X.dtype))
+            mean = X.mean(AXES)
+            centred = X - mean[:, None, None]
+            squares = torch.mul(centred, centred, out=centred).mean(AXES)
+            self.parts.append((mean, squares))
 
-
-def moments(X: Tensor) -> Tensor:
-    """Mean and variance of each channel, (2, C), in single precision or better."""
-    X = X.to(single(X.dtype))
-    mean = X.mean(AXES)
-    centred = X - mean[:, None, None]
-    return torch.stack((mean, torch.mul(centred, centred, out=centred).mean(AXES)))
+    def of_all(self, like: Tensor) -> Tensor:
+        """Mean and variance, (2, C), in single precision; zeros if none is wanted."""
+        if not self.wanted:
+            return like.new_zeros(2, like.shape[1], dtype=single(like.dtype))
+        means, squares = (torch.stack(part) for part in zip(*self.parts, strict=True))
+        shares = means.new_tensor(self.sizes)[:, None] / sum(self.sizes)
+        mean = (shares * means).sum(0)
+        squares = squares + (means - mean).square()
+        return torch.stack((mean, (shares * squares).sum(0)))
 
 
 def normalise(
@@ -62,37 +66,6 @@ def normalise(
     return out.relu_()
 
 
-def normalise_by_batch(
-    x: Tensor, norm: nn.BatchNorm2d, out: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Write ReLU(BN(x)) to `out`, by the batch's own mean and variance.
-
-    Returns: the mean and 1 / deviation; the running ones have followed.
-    """
-    mean, rstd = x.new_empty(2, x.shape[1], dtype=single(x.dtype)).unbind()
-    momentum = follow(norm)
-    running = (norm.running_mean, norm.running_var) if momentum else ()
-    followed = [tensor.to(mean) for tensor in running] or [None, None]
-    _aten.native_batch_norm.out(
-        x, norm.weight.to(mean), norm.bias.to(mean), *followed, True, momentum,
-        norm.eps, out=out, save_mean=mean, save_invstd=rstd,
-    )  # fmt: skip
-    for tensor, new in zip(running, followed, strict=False):
-        tensor.copy_(new)  # itself, but for running statistics in half precision
-    out.relu_()
-    return mean, rstd
-
-
-def follow(norm: nn.BatchNorm2d) -> float:
-    """Count a batch; return by which share the running statistics move towards it."""
-    if not (norm.training and norm.track_running_stats):
-        return 0.0
-    norm.num_batches_tracked += 1
-    if norm.momentum is None:  # a plain average over all batches
-        return 1 / norm.num_batches_tracked.item()
-    return norm.momentum
-
-
 def statistics(
     norm: nn.BatchNorm2d, known: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
@@ -100,7 +73,11 @@ def statistics(
     mean, var = known
     if not (norm.training or norm.running_mean is None):
         mean, var = norm.running_mean.to(mean), norm.running_var.to(mean)
-    elif momentum := follow(norm):
+    elif norm.training and norm.track_running_stats:
+        norm.num_batches_tracked += 1
+        momentum = norm.momentum
+        if momentum is None:  # a plain average over all batches
+            momentum = 1 / norm.num_batches_tracked.item()
         norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
         unbiased = var * (count / (count - 1))
         norm.running_var.lerp_(unbiased.to(norm.running_var), momentum)

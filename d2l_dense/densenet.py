@@ -8,7 +8,7 @@ import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
 
-from d2l_dense.blocks import DenseBlock, TransitionBlock
+from d2l_dense.blocks import DenseBlock, Stages, TransitionBlock
 from d2l_dense.checks import (
     check_choice,
     check_images,
@@ -91,7 +91,7 @@ class DenseNet(d2l.Classifier):
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
-        stages["stem"].recomputed = memory != "plain"
+        stages["stem"].memory = memory
         both = {"bias": bias, "memory": memory}
         channels = num_channels
         for i, num_layers in enumerate(arch, start=1):
@@ -118,7 +118,7 @@ class DenseNet(d2l.Classifier):
             nn.Flatten(),
             nn.Linear(channels, num_classes),
         )
-        self.net = nn.Sequential(stages)
+        self.net = Stages(stages)
         self.apply(initialise)
 
     def forward(self, X: Tensor) -> Tensor:

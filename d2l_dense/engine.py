@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
+from d2l_dense.allocator import keep_freed_memory
+
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
 
 
@@ -46,7 +48,8 @@ def make_scheduler(
 def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
     """Return Lightning Fabric on the best device, and the precision it trains in.
 
-    Under torchrun it joins the other processes; elsewhere it takes one device.
+    Under torchrun it joins the other processes; elsewhere it takes one device. On a
+    CPU the process keeps from here on the memory that it frees (`allocator`).
 
     Raises:
         ValueError: if there is no such accelerator or precision.
@@ -67,6 +70,8 @@ def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
         accelerator=accelerator, devices=local, num_nodes=nodes, precision=precision
     )
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     return fabric, precision
 
 

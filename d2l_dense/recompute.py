@@ -22,7 +22,7 @@ def recompute(layers: nn.Sequential, *features: Tensor) -> Tensor:
 
     def run(*features: Tensor) -> Tensor:
         X = features[0] if len(features) == 1 else torch.cat(features, dim=1)
-        if isinstance(layers, Recomputed):  # whose own forward leads here
+        if isinstance(layers, Lean):  # whose own forward leads here
             return nn.Sequential.forward(layers, X)
         return layers(X)
 
@@ -55,10 +55,16 @@ class _Still:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-class Recomputed(nn.Sequential):
-    """A `Sequential` that can be told to keep its input alone (`recomputed`)."""
+class Lean(nn.Sequential):
+    """A `Sequential` with a memory strategy: "plain", "checkpoint" or "shared"."""
 
-    recomputed = False
+    memory = "plain"
 
     def forward(self, X: Tensor) -> Tensor:
-        return recompute(self, X) if self.recomputed else super().forward(X)
+        if self.memory == "shared":
+            return self.shared(X)
+        return recompute(self, X) if self.memory == "checkpoint" else super().forward(X)
+
+    def shared(self, X: Tensor) -> Tensor:
+        """Its own way to need little memory; here, as plain."""
+        return super().forward(X)

@@ -4,36 +4,31 @@ Written plainly, each layer keeps its own copy of all that came before it,
 concatenated and normalised: memory grows with the square of the depth. Here
 every layer writes into one buffer. Kept are the buffer, the outputs of the
 bottlenecks, and a mean and a deviation for each channel; batch normalisation and
-ReLU are computed again in the backward pass, and no convolution is.
+ReLU are computed again in the backward pass, and no convolution of a block is.
 
 The batch's mean and variance of a feature are the same for every layer that reads
 it, so they are computed once. So is the part of its gradient that goes through
 them: it is a + b (x - mean) for each channel, and a and b add up over the readers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from d2l_dense.batch_norm import (
-    AXES,
-    moments,
-    normalise,
-    normalise_by_batch,
-    per_channel,
-    scratch,
-    single,
-    statistics,
+from d2l_dense.batch_norm import Moments, per_channel, single, statistics
+from d2l_dense.readers import (
+    Reader,
+    add,
+    convolve,
+    convolve_back,
+    empty_like,
+    of_layer,
+    parts,
 )
-from d2l_dense.layer_steps import Step, take_apart
-
-_LAYOUTS = torch.contiguous_format, torch.channels_last
-_aten = torch.ops.aten
 
 
-@torch.compiler.disable  # it cannot trace the function below
 def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
     """Compute a dense block whose backward pass needs little memory.
 
@@ -50,62 +45,86 @@ def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
 
     Source: Pleiss et al. (2017). Chapter: "How would you change the framework?".
     """
-    steps = [take_apart(layer) for layer in layers]
-    tensors = [tensor for layer in steps for step in layer for tensor in step.tensors()]
+    return read(X, layers=[of_layer(layer) for layer in layers])
+
+
+@torch.compiler.disable  # it cannot trace the function below
+def read(
+    X: Tensor,
+    source: nn.Conv2d | None = None,
+    layers: list[list[Reader]] | None = None,
+    last: Reader | None = None,
+) -> Tensor:
+    """What a last reader makes of the features, or, without one, all features.
+
+    The features are X, or what `source` makes of it, which is then computed again
+    in the backward pass; and what each layer adds to them.
+    """
+    convs = [] if source is None else [source.weight, source.bias]
+    every = [r for layer in layers or [] for r in layer] + ([last] if last else [])
+    tensors = [*convs, *(tensor for reader in every for tensor in reader.tensors())]
     kind = X.device.type if torch.amp.is_autocast_available(X.device.type) else "cpu"
+    if source is not None and torch.is_autocast_enabled(kind):
+        X = X.to(torch.get_autocast_dtype(kind))
     with torch.autocast(kind, enabled=False):  # its types are X's
-        return _DenseBlock.apply(X, steps, torch.is_grad_enabled(), *tensors)
+        grad = torch.is_grad_enabled()
+        return _Read.apply(X, source, layers or [], last, grad, *tensors)
 
 
-class _DenseBlock(torch.autograd.Function):
-    """X, the steps of each layer, whether to keep, four tensors a step -> buffer."""
+class _Read(torch.autograd.Function):
+    """X, convolution, layers, last reader, whether to keep, tensors -> Y."""
 
     @staticmethod
     def forward(
         ctx: FunctionCtx,
         X: Tensor,
-        layers: list[list[Step]],
+        source: nn.Conv2d | None,
+        layers: list[list[Reader]],
+        last: Reader | None,
         keep: bool,
         *tensors: Tensor | None,
     ) -> Tensor:
-        n, c, h, w = X.shape
-        k = layers[0][-1].conv.out_channels
-        last = X.is_contiguous(memory_format=torch.channels_last)
-        layout = _LAYOUTS[last and not X.is_contiguous()]
-        shape = n, c + k * len(layers), h, w
-        options = {"dtype": X.dtype, "device": X.device, "memory_format": layout}
-        buffer = torch.empty(shape, **options)
-        table = X.new_zeros(2, shape[1], dtype=single(X.dtype))
-        of_batch = any(step.of_batch for layer in layers for step in layer)
+        features = X if source is None else convolve(source, X)
+        n, c, h, w = features.shape
+        readers = [r for layer in layers for r in layer] + ([last] if last else [])
+        of_batch = any(reader.of_batch for reader in readers)
         if of_batch and n * h * w == 1:
             raise ValueError(
                 "batch normalisation found one value per channel, expected more: "
                 "train on a larger batch or larger images"
             )
-        ctx.widest = max(s.norm.num_features for layer in layers for s in layer)
-        room = scratch(buffer, ctx.widest)
+        width = c + sum(layer[-1].conv.out_channels for layer in layers)
+        buffer = empty_like(features, (n, width, h, w)) if layers else features
+        moments = Moments(of_batch)
+        for part in parts(features):
+            if layers:
+                buffer[part, :c] = features[part]
+            moments.add(features[part])
+        table = X.new_zeros(2, width, dtype=single(X.dtype))  # of each channel
+        table[:, :c] = moments.of_all(features)
+        del features
         kept: list[Tensor | None] = []
-        Y, new = X, slice(0, c)
-        for layer in [*layers, []]:
-            buffer[:, new] = Y
-            if of_batch:
-                table[:, new] = moments(Y)
-            for step in layer:
-                first = step is layer[0]
-                x = buffer[:, :c] if first else Y
-                norm, Z = step.norm, room(x.shape[1])
-                if first or not step.of_batch:
-                    mean, rstd = statistics(norm, table[:, :c], n * h * w)
-                    normalise(x, mean, rstd, norm.weight, norm.bias, Z)
-                else:
-                    mean, rstd = normalise_by_batch(x, norm, Z)
+        for layer in layers:
+            new = slice(c, c + layer[-1].conv.out_channels)
+            x, known = buffer[:, :c], table[:, :c]
+            for reader in layer:
+                mean, rstd = statistics(reader.norm, known, n * h * w)
                 if keep:
-                    kept += [None if first else x, mean, rstd, *step.tensors()]
-                Y = step.convolve(Z)
-            new, c = slice(c, c + k), c + k
-        ctx.layers = [[(step, step.of_batch) for step in layer] for layer in layers]
-        ctx.save_for_backward(buffer, table[0], *kept)
-        return buffer
+                    inner = None if reader is layer[0] else x
+                    kept += [inner, mean, rstd, *reader.tensors()]
+                out = buffer[:, new] if reader is layer[-1] else None
+                x, known = reader.read(x, mean, rstd, out, of_batch)
+            table[:, new], c = known, new.stop
+        if last:
+            mean, rstd = statistics(last.norm, table, n * h * w)
+            kept += [None, mean, rstd, *last.tensors()]
+        layers = [*layers, [last]] if last else layers
+        ctx.layers = [[(r, r.of_batch) for r in layer] for layer in layers]
+        ctx.source, ctx.last = source, last
+        of_source = (None, None) if source is None else tensors[:2]
+        start = buffer if source is None else X
+        ctx.save_for_backward(start, table[0], *of_source, *kept)
+        return last.read(buffer, mean, rstd)[0] if last else buffer
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -114,53 +133,83 @@ class _DenseBlock(torch.autograd.Function):
                 "memory='shared' has no second derivative: for create_graph=True "
                 "build the network with memory='plain'"
             )
-        buffer, means, *kept = ctx.saved_tensors
-        count = grad.numel() // grad.shape[1]
+        X, means, _, _, *kept = ctx.saved_tensors
+        buffer = X if ctx.source is None else convolve(ctx.source, X)
+        count = buffer.numel() // buffer.shape[1]
         needed, grads = list(ctx.needs_input_grad), []  # grads: last to first
-        total = grad  # the buffer's gradient is total - offset - slope * (x - mean)
+        # The features' gradient is total - offset - slope * (x - mean). Before a reader
+        # has made a total of our own, it is the gradient that came, or none.
+        total = None if ctx.last else grad
         offset, slope = torch.zeros_like(means), torch.zeros_like(means)
-        room = scratch(buffer, ctx.widest)
-
-        def finish(part: slice) -> Tensor:
-            a = slope[part] * means[part] - offset[part]
-            a, b = per_channel(a, buffer), per_channel(-slope[part], buffer)
-            return torch.addcmul(a, buffer[:, part], b).add_(total[:, part])
-
         end = buffer.shape[1]
+
+        def whole(channels: slice) -> Callable[[slice], Tensor]:
+            x, known = buffer[:, channels], total[:, channels]
+            return gradient(
+                known, x, means[channels], offset[channels], slope[channels]
+            )
+
         for layer in reversed(ctx.layers):
-            c = end - layer[-1][0].conv.out_channels
-            g = finish(slice(c, end))
-            for step, of_batch in reversed(layer):
-                inner, mean, rstd, weight, bias, kernel, conv_bias = kept[-7:]
-                need_weight, need_bias, need_kernel, need_conv_bias = needed[-4:]
-                del kept[-7:], needed[-4:]
-                weight = weight.to(mean)
-                x = buffer[:, :c] if inner is None else inner
-                Z = normalise(x, mean, rstd, weight, bias, room(x.shape[1]))
-                conv = step.conv
-                g, g_kernel, g_conv_bias = _aten.convolution_backward(
-                    g, Z, kernel.to(Z.dtype), [len(kernel)], conv.stride,
-                    conv.padding, conv.dilation, False, [0, 0], conv.groups,
-                    [True, need_kernel, need_conv_bias and conv_bias is not None],
-                )  # fmt: skip
-                _aten.threshold_backward.grad_input(g, Z, 0, grad_input=g)
-                if inner is not None:
-                    g, g_weight, g_bias = _aten.native_batch_norm_backward(
-                        g, x, weight, mean, rstd**-2, mean, rstd, of_batch, 0.0,
-                        [True, need_weight, need_bias],
-                    )  # fmt: skip
+            if layer[-1][0] is ctx.last:
+                g = grad.__getitem__
+            else:
+                new = slice(end - layer[-1][0].conv.out_channels, end)
+                g, end = whole(new), new.start
+            for reader, of_batch in reversed(layer):
+                x, mean, rstd, *tensors = kept[-7:]
+                first, known, into = x is None, None, None
+                if first:
+                    x = buffer[:, :end]
+                    known = None if total is None else total[:, :end]
+                    into = None if total is grad else known
+                if into is None:
+                    into = empty_like(x, x.shape)
+                found = reader.read_back(
+                    g, x, mean, rstd, tensors, needed[-4:], known, into
+                )
+                scale = tensors[0].to(mean) * rstd * (of_batch / count)
+                a, b = scale * found[1], scale * rstd * found[0]
+                if first:
+                    total = into
+                    offset[:end] += a
+                    slope[:end] += b
                 else:
-                    g_bias = g.sum(AXES, dtype=mean.dtype)
-                    product = torch.mul(g, x, out=Z).sum(AXES, dtype=mean.dtype)
-                    g_weight = (product - mean * g_bias) * rstd
-                    scale = weight * rstd
-                    if of_batch:
-                        offset[:c] += scale * g_bias / count
-                        slope[:c] += scale * rstd * g_weight / count
-                    scale, known = per_channel(scale, g), total[:, :c]
-                    into = g if total is grad else known  # grad is not ours to change
-                    total = torch.addcmul(known, g, scale, out=into)
-                grads += [g_conv_bias, g_kernel, g_bias, g_weight]
-            end = c
-            del g  # as large as what `finish` is about to make
-        return finish(slice(0, end)), None, None, *reversed(grads)
+                    g = gradient(into, x, mean, a, b)
+                grads += reversed(found)
+                del kept[-7:], needed[-4:]
+        g, g_X, of_source = whole(slice(0, end)), None, []
+        if ctx.source is not None:
+            g_X, of_source = _back_to(ctx.source, g, X, buffer, needed)
+        elif needed[0]:
+            alone = end == X.shape[1]  # without layers, total is all ours
+            g_X = total if alone else empty_like(X, total.shape)
+            for part in parts(g_X):
+                g_X[part] = g(part)
+        return g_X, None, None, None, None, *of_source, *reversed(grads)
+
+
+def _back_to(
+    source: nn.Conv2d,
+    g: Callable[[slice], Tensor],
+    X: Tensor,
+    features: Tensor,
+    needed: list[bool],
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Gradients of what `source` takes, and of its weight and bias."""
+    wanted = [needed[0], *needed[-2:]]
+    g_X = empty_like(X, X.shape) if needed[0] else None
+    sums = [None, None]
+    for part in parts(features):
+        new, *others = convolve_back(source, source.weight, g(part), X[part], wanted)
+        if needed[0]:
+            g_X[part] = new
+        sums = add(sums, others)
+    return g_X, sums
+
+
+def gradient(
+    total: Tensor, x: Tensor, mean: Tensor, offset: Tensor, slope: Tensor
+) -> Callable[[slice], Tensor]:
+    """Gives a part of total - offset - slope * (x - mean)."""
+    a, b = per_channel(slope * mean - offset, x), per_channel(-slope, x)
+    return lambda part: torch.addcmul(a, x[part], b).add_(total[part])

@@ -1,15 +1,23 @@
 """What comes before the first block, and how weights begin."""
 
-from torch import nn
+from torch import Tensor, nn
 
-from d2l_dense.recompute import Recomputed
+from d2l_dense.readers import of_stem
+from d2l_dense.recompute import Lean
+from d2l_dense.shared_memory import read
 
 
-def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> Recomputed:
+class _ImageNetStem(Lean):
+    def shared(self, X: Tensor) -> Tensor:
+        conv, last = of_stem(self)
+        return read(X, source=conv, last=last)
+
+
+def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> Lean:
     """A quarter of the side: (N, in_channels, H, W) -> (N, num_channels, H/4, W/4)."""
     # ReLU never decreases, so the maximum of ReLU is ReLU of the maximum: after
     # the pooling, it has a quarter of the work.
-    return Recomputed(
+    return _ImageNetStem(
         nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
         nn.BatchNorm2d(num_channels),
         nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
@@ -17,9 +25,9 @@ def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> Recomputed
     )
 
 
-def _cifar_stem(in_channels: int, num_channels: int, bias: bool) -> Recomputed:
+def _cifar_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, num_channels, kernel_size=3, padding=1, bias=bias)
-    return Recomputed(conv)
+    return nn.Sequential(conv)
 
 
 STEMS = {"imagenet": imagenet_stem, "cifar": _cifar_stem}

@@ -15,6 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from d2l_dense import VARIANTS, DenseNet, cost, memory, records
+from d2l_dense.allocator import keep_freed_memory
 from d2l_dense.engine import best_precision, place
 from experiments.provenance import provenance
 from experiments.sparse import SparseDenseNet
@@ -38,6 +39,7 @@ def execute(run: Run) -> records.Record:
     """Measure one arm; return its record."""
     arm, device = ARMS[run.arm], torch.device(run.device)
     origin = provenance(device, best_precision(device))
+    keep_freed_memory()  # as the trainer does
     measure = _depths if "depths" in arm else _strategies
     figures, turns = measure(arm, device)
     return run.record(arm, origin, turns, figures=figures)

@@ -1,6 +1,7 @@
 """experiments/: the command, its records, and the Julia port's network."""
 
 import json
+import multiprocessing
 import re
 import sys
 from copy import deepcopy
@@ -24,6 +25,7 @@ from d2l_dense import AmesHousing, DenseBlock, DenseNet, FashionMNIST, cost, rec
 from d2l_dense.data import ames, files
 from experiments import __main__ as command
 from experiments import (
+    bench,
     densenet,
     details,
     housing,
@@ -621,6 +623,15 @@ def test_the_profile_of_steps_that_only_convolve():
     found = step_profile.shares(steps(), torch.device("cpu"))
     assert sum(found.values()) == pytest.approx(1)
     assert max(found, key=found.get) == "convolution"
+
+
+@pytest.mark.slow
+def test_d2ls_way_takes_its_turns_in_another_process():
+    with bench.their_turns(torch.device("cpu")) as turn:
+        assert turn(1) > 0
+        (process,) = multiprocessing.active_children()
+        assert turn(1) > 0
+    assert process.exitcode == 0
 
 
 # Other networks than the chapter's

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from d2l_dense import VARIANTS, DenseBlock, DenseNet
+from d2l_dense import VARIANTS, DenseBlock, DenseNet, TransitionBlock, readers
 
 LEAN = ["checkpoint", "shared"]
+# How many bytes of a batch memory="shared" works on: here the whole, or an image.
+PARTS = readers.PART, 1
 NETWORKS = {
     "chapter": ({}, (4, 1, 64, 80)),
     "BC-100-12": (VARIANTS["BC-100-12"], (2, 3, 16, 16)),
@@ -67,6 +69,7 @@ def assert_same(lean, plain, X):
 @settings(max_examples=30)
 @given(
     memory=st.sampled_from(LEAN),
+    part=st.sampled_from(PARTS),
     bottleneck=st.none() | st.integers(1, 3),
     bias=st.booleans(),
     in_channels=st.integers(1, 5),
@@ -75,13 +78,15 @@ def assert_same(lean, plain, X):
     shape=st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(1, 5)),
 )
 def test_any_block(
-    memory, bottleneck, bias, in_channels, num_layers, growth_rate, shape
+    memory, part, bottleneck, bias, in_channels, num_layers, growth_rate, shape
 ):
     options = {"bottleneck": bottleneck, "bias": bias}
     size = in_channels, num_layers, growth_rate
     lean = DenseBlock(*size, memory=memory, **options)
     n, h, w = shape
-    assert_same_training(lean, DenseBlock(*size, **options), (n, in_channels, h, w))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "PART", part)
+        assert_same_training(lean, DenseBlock(*size, **options), (n, in_channels, h, w))
 
 
 @pytest.mark.parametrize(
@@ -91,13 +96,20 @@ def test_any_block(
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("169", "201")),
     ],
 )
-@pytest.mark.parametrize("memory", LEAN)
-def test_three_steps_of_training(memory, name):
-    """Logits, every gradient and every buffer, after each of three SGD steps."""
+@pytest.mark.parametrize(
+    ("memory", "part"), [("checkpoint", PARTS[0]), *(("shared", p) for p in PARTS)]
+)
+def test_three_steps_of_training(memory, part, name, monkeypatch):
+    """Logits, every gradient and every buffer, after each of three SGD steps.
+
+    At a rate of 0.1, two images make 201 diverge in three steps (logits of 1e8), and
+    rounding grows with it: plain alone, in another layout, then differs by 6e-11.
+    """
+    monkeypatch.setattr(readers, "PART", part)
     config, shape = NETWORKS[name]
     torch.manual_seed(0)
-    plain = DenseNet(**config, lr=0.1, momentum=0.9).double()
-    lean = DenseNet(**config, lr=0.1, momentum=0.9, memory=memory).double()
+    plain = DenseNet(**config, lr=0.01, momentum=0.9).double()
+    lean = DenseNet(**config, lr=0.01, momentum=0.9, memory=memory).double()
     lean.load_state_dict(plain.state_dict())
     optimizers = [net.configure_optimizers() for net in (lean, plain)]
     y = torch.arange(shape[0])
@@ -116,6 +128,19 @@ def test_three_steps_of_training(memory, name):
         with torch.no_grad():
             assert_equal([lean.eval()(X)], [plain.eval()(X)])
         lean.train(), plain.train()
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "stride"])
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("memory", LEAN)
+def test_any_pooling(memory, part, pool, monkeypatch):
+    """Of a transition alone, and of one that reads the block's buffer."""
+    monkeypatch.setattr(readers, "PART", part)
+    size = dict(num_channels=4, growth_rate=3, arch=(2, 1), pool=pool, stem="cifar")
+    lean, plain = DenseNet(**size, memory=memory), DenseNet(**size)
+    assert_same_training(lean, plain, (3, 1, 7, 6))
+    lean = TransitionBlock(5, 3, pool=pool, memory=memory)
+    assert_same_training(lean, TransitionBlock(5, 3, pool=pool), (3, 5, 7, 6))
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -324,6 +349,36 @@ def test_other_layers_are_refused(change):
     change(block.layers[0])
     with pytest.raises(ValueError, match="memory='shared' computes BatchNorm2d"):
         block(batch(2, 4, 3, 3))
+
+
+def test_other_transitions_and_stems_are_refused():
+    net = DenseNet(4, 2, (1, 1), memory="shared")
+    net.net.transition1[1] = nn.ELU()
+    with pytest.raises(ValueError, match="memory='shared' computes .* pooling betwee"):
+        net(torch.randn(2, 1, 32, 32))
+    net.net.stem[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="without hooks; found _ImageNetStem"):
+        net(torch.randn(2, 1, 32, 32))
+
+
+def test_who_looks_at_a_block_sees_what_it_returns():
+    config = dict(num_channels=4, growth_rate=2, arch=(1, 2), memory="shared")
+    torch.manual_seed(0)
+    net, X, seen = DenseNet(**config), torch.randn(2, 1, 32, 32), []
+    expected = net(X)
+    net.net.block1.register_forward_hook(lambda *args: seen.append(args[-1].shape))
+    net.net.transition1.register_forward_hook(lambda *_: seen.append("transition"))
+    torch.testing.assert_close(net(X), expected)
+    assert seen == [(2, 6, 8, 8), "transition"]
+
+
+def test_weights_that_change_before_the_backward_pass_are_refused():
+    net = DenseNet(4, 2, (1, 1), memory="shared")
+    loss = net(torch.randn(2, 1, 32, 32)).sum()
+    with torch.no_grad():
+        net.net.stem[0].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_what_is_random_is_drawn_once():

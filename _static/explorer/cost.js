@@ -1,12 +1,13 @@
-// The closed forms of d2l_dense/cost/ (densenet.py, tape.py, peak.py): no DOM.
+// The closed forms of d2l_dense/cost/ (densenet.py, tape.py, turns.py, peak.py): no DOM.
 //
-// All that grows with the batch is proportional to it. So everything is counted
-// for one image, in numbers that the limits of the knobs keep far below 2 ** 53
+// Nearly all that grows with the batch is proportional to it. So everything is
+// counted for one image, in numbers that the limits of the knobs keep far below 2 ** 53
 // (`safe` checks it), and multiplied by the batch as a BigInt.
 const DenseNetCost = (() => {
   "use strict";
 
   const MEMORY = ["plain", "checkpoint", "shared"];
+  const PART = 4 * 2 ** 20;
 
   const half = (side) => Math.ceil(side / 2);
   const size = ([c, h, w]) => c * h * w;
@@ -91,61 +92,112 @@ const DenseNetCost = (() => {
     return found;
   }
 
-  // Channels that a block keeps, and that its last backward pass holds.
-  function block(memory, c, k, numLayers, m) {
-    const read = c - k;
-    if (memory === "shared") {
-      const [growing, reads] = numLayers > 1 ? [read, read - k] : [0, read];
-      const held = 2 * c + growing + Math.max(read, m)
-        + Math.max(reads + Math.max(m, k), 2 * m);
-      return [c + numLayers * m, held + numLayers * m];
-    }
-    return [read + c, 3 * read + c + Math.max(4 * m, 2 * read)];
+  // What a turn of the backward pass holds: bytes an image, and more an image of a
+  // part; a part has as many images as fit into PART, if one takes `unit` bytes.
+  function turn(anImage, inPart = 0, unit = 1) {
+    const images = Math.max(1, Math.floor(PART / unit));
+    return { anImage, inPart, images };
   }
 
-  // Bytes that the backward pass of a stem, transition or head holds at once.
-  function between(net, name, shape, before, bytes) {
-    if (name === "stem" && net.stem === "cifar") return bytes * size(shape);
-    if (name === "stem") {
+  // A pooling's, over parts: normalised, its gradient, both pooled, perhaps indices.
+  function sharedPool(there, full, pooled, bytes, indices) {
+    const inPart = bytes * 2 * (full + pooled) + (indices ? 8 * pooled : 0);
+    return turn(there, inPart, bytes * full);
+  }
+
+  // The turn of a stem, transition or head.
+  function between(net, memory, stage, shape, before, bytes) {
+    if (stage === "stem" && net.stem === "cifar") return turn(bytes * size(shape));
+    const lean = memory === "shared";
+    if (stage === "stem") {
+      const pooled = size(shape);
       const full = shape[0] * half(before[1]) * half(before[2]);
-      return bytes * (3 * full + size(shape)) + 8 * size(shape);
+      return lean
+        ? sharedPool(bytes * (2 * full + pooled), full, pooled, bytes, true)
+        : turn(bytes * (3 * full + pooled) + 8 * pooled);
     }
-    const indices = net.pool === "max" ? 8 * before[0] * shape[1] * shape[2] : 0;
-    return 3 * bytes * size(before) + indices;
+    if (lean && stage !== "head") return turn(0);
+    const maximum = stage !== "head" && net.pool === "max";
+    const indices = maximum ? 8 * before[0] * shape[1] * shape[2] : 0;
+    return turn(3 * bytes * size(before) + indices);
   }
 
-  // For each stage, what a step holds at its turn: `slope` bytes an image, and
-  // `later`, the gradients of the parameters that are there by then.
+  // Bytes an image that a stage keeps for its backward pass, and the turns of that.
+  function ofStage(net, memory, rows, before, following, bytes) {
+    const { stage } = rows[0];
+    const { shape } = rows[rows.length - 1];
+    const isBlock = stage.startsWith("block");
+    if (memory === "plain") {
+      const own = sum(rows, "activations");
+      const turns = isBlock ? [] : [between(net, memory, stage, shape, before, bytes)];
+      return [own, [...turns, turn(own + bytes * size(shape))]];
+    }
+    if (!isBlock) return [0, [between(net, memory, stage, shape, before, bytes)]];
+    const [c, h, w] = shape;
+    const k = net.growth_rate;
+    const m = (net.bottleneck || 0) * k;
+    const pixels = bytes * h * w;
+    const read = c - k;
+    if (memory === "checkpoint") {
+      const work = 3 * read + c + Math.max(4 * m, 2 * read);
+      return [pixels * (read + c), [turn(pixels * work)]];
+    }
+    const first = before[0];
+    const kept = c + rows.length * m;
+    let there = pixels * (kept + read + c);
+    const turns = [];
+    if (following.stage.startsWith("transition")) {
+      there = pixels * (kept + c) + bytes * size(following.shape);
+      const pooled = c * following.shape[1] * following.shape[2];
+      turns.push(sharedPool(there, size(shape), pooled, bytes, net.pool === "max"));
+    }
+    for (const reads of [first, read]) {
+      const inPart = 2 * reads + Math.max(m, k);
+      turns.push(turn(there + pixels * m, pixels * inPart, pixels * reads));
+    }
+    if (m) turns.push(turn(there + pixels * m, pixels * (2 * m + k), pixels * m));
+    turns.push(turn(there + pixels * first, pixels * first, pixels * first));
+    return [pixels * kept, turns];
+  }
+
+  // All turns of a step: `slope` bytes an image, `inPart` more for each of at most
+  // `images`, and `later`, the gradients of the parameters that are there by then.
   function turns(net, memory, found, side, bytes) {
-    const m = (net.bottleneck || 0) * net.growth_rate;
+    const stages = [...new Set(found.map((row) => row.stage))].map((stage) =>
+      found.filter((row) => row.stage === stage),
+    );
     let later = 4 * sum(found, "parameters");
     let before = [net.in_channels, side, side];
     let kept = 0;
-    return [...new Set(found.map((row) => row.stage))].map((stage) => {
-      const rows = found.filter((row) => row.stage === stage);
-      const shape = rows[rows.length - 1].shape;
-      later -= 4 * sum(rows, "parameters");
-      let own = 0;
-      let work = 0;
-      let there = later;
-      if (!stage.startsWith("block")) {
-        work = between(net, stage, shape, before, bytes);
-      } else if (memory !== "plain") {
-        [own, work] = block(memory, shape[0], net.growth_rate, rows.length, m)
-          .map((channels) => channels * bytes * shape[1] * shape[2]);
-        if (memory === "shared" && rows.length > 1) {
-          there += 4 * rows[rows.length - 1].parameters;
-        }
-      }
-      if (memory === "plain") {
-        own = sum(rows, "activations");
-        work = Math.max(work, own + bytes * size(shape));
-      }
-      const turn = { stage, slope: safe(kept + work), later: there };
+    return stages.flatMap((rows, i) => {
+      const next = stages[Math.min(i + 1, stages.length - 1)];
+      const parameters = 4 * sum(rows, "parameters");
+      later -= parameters;
+      const { stage } = rows[0];
+      const handed = memory === "shared" && stage.startsWith("block");
+      const following = next[next.length - 1];
+      const [own, its] = ofStage(net, memory, rows, before, following, bytes);
+      const held = its.map(({ anImage, inPart, images }) => ({
+        stage,
+        slope: BigInt(safe(kept + anImage)),
+        inPart: BigInt(safe(inPart)),
+        images: BigInt(images),
+        later: BigInt(later + (handed ? parameters : 0)),
+      }));
       kept += own;
-      before = shape;
-      return turn;
+      before = rows[rows.length - 1].shape;
+      return held;
     });
+  }
+
+  const least = (values) => values.reduce((a, b) => (b < a ? b : a));
+
+  // The largest n for which a turn fits into so many bytes.
+  function largest({ slope, inPart, images, later }, budget, fixed, input) {
+    const room = BigInt(budget) - fixed - later;
+    const many = (room - images * inPart) / (slope + input);
+    if (many >= images) return many;
+    return least([images, room / (slope + inPart + input)]);
   }
 
   // Everything about a net: {layers, parameters, macs (of an image), activations,
@@ -160,17 +212,16 @@ const DenseNetCost = (() => {
     const input = BigInt(4 * net.in_channels * side * side + 8);
     const memory = {};
     for (const strategy of MEMORY) {
-      const candidates = turns(net, strategy, found, side, bytes).map((turn) => ({
-        stage: turn.stage,
-        slope: BigInt(turn.slope),
-        later: BigInt(turn.later),
-      }));
+      const candidates = turns(net, strategy, found, side, bytes);
       let top = null;
-      for (const turn of candidates) {
-        const value = n * turn.slope + turn.later;
-        // Of two equal ones Python's max takes the name that sorts last.
-        if (!top || value > top.value || (value === top.value && turn.stage > top.stage)) {
-          top = { ...turn, value };
+      for (const one of candidates) {
+        const value = n * one.slope + least([n, one.images]) * one.inPart + one.later;
+        // Of two equal ones Python's max takes the name that sorts last, and of two
+        // turns of a stage the one with more gradients.
+        const equal = top && value === top.value;
+        const later = equal && one.stage === top.stage && one.later > top.later;
+        if (!top || value > top.value || (equal && one.stage > top.stage) || later) {
+          top = { ...one, value };
         }
       }
       memory[strategy] = {
@@ -181,13 +232,9 @@ const DenseNetCost = (() => {
         activations: top.value - top.later,
         inputs: n * input,
         total: fixed + top.value + n * input,
-        // A line in n for each stage: the largest n under all of them.
         largest: budgets.map((budget) => {
-          const room = candidates.map(
-            ({ slope, later }) => (BigInt(budget) - fixed - later) / (slope + input),
-          );
-          const least = room.reduce((a, b) => (b < a ? b : a));
-          return least > 0n ? least : 0n;
+          const n = least(candidates.map((one) => largest(one, budget, fixed, input)));
+          return n > 0n ? n : 0n;
         }),
       };
     }

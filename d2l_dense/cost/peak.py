@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from d2l_dense.cost.densenet import DEFAULTS, summary
 from d2l_dense.cost.tape import require
+from d2l_dense.cost.turns import of_stage
 
 MEMORY = "plain", "checkpoint", "shared"
 
@@ -54,28 +55,19 @@ def peak(
     memory = config["memory"]
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
     require(states in (0, 1, 2), "states", states, "0, 1 or 2")
-    net = summary(config, input_shape, bytes_per_element=bytes_per_element)
-    m = (config["bottleneck"] or 0) * config["growth_rate"]
-    n, size = input_shape[0], input_shape[0] * bytes_per_element
+    n = input_shape[0] if input_shape else 0
+    net = summary(config, (1, *input_shape[1:]), bytes_per_element=bytes_per_element)
     candidates: list[tuple[int, str, int]] = []
     kept, before, later = 0, tuple(input_shape[1:]), 4 * net.parameters
-    for stage in net.by_stage():
+    stages = net.by_stage()
+    for stage, following in zip(stages, (*stages[1:], stages[-1]), strict=True):
         later -= 4 * stage.parameters  # gradients that are there by then
-        own, work, there = 0, 0, later
-        if not stage.name.startswith("block"):
-            work = _between(stage.name, stage.shape, before, config, n, size)
-        elif memory != "plain":
-            layers = [row for row in net.rows if row.name.startswith(f"{stage.name}.")]
-            c, h, w = stage.shape
-            k = (c - before[0]) // len(layers)
-            own, work = _block(memory, c, k, len(layers), m)
-            own, work = own * size * h * w, work * size * h * w
-            if memory == "shared" and len(layers) > 1:
-                there += 4 * layers[-1].parameters
-        if memory == "plain":  # all is kept when the stage's gradient arrives
-            own = stage.activation_bytes
-            work = max(work, own + size * prod(stage.shape))
-        candidates.append((kept + work + there, stage.name, there))
+        own, turns = of_stage(stage, before, following, config, bytes_per_element)
+        # One function hands over a block's gradients all at once.
+        handed = memory == "shared" and stage.name.startswith("block")
+        there = later + 4 * stage.parameters * handed
+        for turn in turns:
+            candidates.append((n * kept + turn.bytes(n) + there, stage.name, there))
         kept, before = kept + own, stage.shape
     highest, where, gradients = max(candidates)
     return Peak(
@@ -117,38 +109,3 @@ def largest_batch(
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def _block(memory: str, c: int, k: int, num_layers: int, m: int) -> tuple[int, int]:
-    """Channels that a block keeps, and that its last layer's backward pass holds.
-
-    c channels leave the block, k of them its last layer, which reads the others; m
-    are a bottleneck's. Shared: the buffer and its gradient as it came, the gradient
-    as it grows, the scratch tensor, and what a convolution takes and gives.
-    """
-    read = c - k
-    if memory == "shared":  # in the turn of the layer before the last, if there is one
-        growing, reads = (read, read - k) if num_layers > 1 else (0, read)
-        held = 2 * c + growing + max(read, m) + max(reads + max(m, k), 2 * m)
-        return c + num_layers * m, held + num_layers * m
-    # Inputs of the layers and the output; concatenated, normalised, their gradients.
-    return read + c, 3 * read + c + max(4 * m, 2 * read)
-
-
-def _between(
-    name: str,
-    shape: Sequence[int],
-    before: Sequence[int],
-    config: Mapping[str, Any],
-    n: int,
-    size: int,
-) -> int:
-    """Bytes that the backward pass of a stem, transition or head holds at once."""
-    if name == "stem" and config["stem"] == "cifar":
-        return size * prod(shape)
-    if name == "stem":  # convolution, BN, a gradient; indices; the pooled gradient
-        c, h, w = shape
-        full = c * (-(-before[1] // 2)) * (-(-before[2] // 2))
-        return size * (3 * full + c * h * w) + 8 * n * c * h * w
-    indices = 8 * n * before[0] * shape[1] * shape[2] * (config["pool"] == "max")
-    return 3 * size * prod(before) + indices  # BN and two gradients

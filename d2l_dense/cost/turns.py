@@ -1,0 +1,109 @@
+"""What the backward pass of a stage holds, turn by turn, for each memory strategy."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from d2l_dense.cost.tape import Row
+
+# Bytes of a batch that memory="shared" works on at a time, on a CPU. Elsewhere they are
+# eight times as many, which is left out here: it is less than 0.1 GB.
+PART = 4 << 20
+
+
+class Turn(NamedTuple):
+    """Bytes that a turn holds: some an image, and more an image of a part.
+
+    A part has as many images as fit into `PART` bytes if one takes `unit` bytes.
+    """
+
+    an_image: int
+    in_part: int = 0
+    unit: int = 1
+
+    def bytes(self, n: int) -> int:
+        """What it holds for n images."""
+        images = min(n, max(1, PART // self.unit))
+        return n * self.an_image + images * self.in_part
+
+
+def of_stage(
+    stage: Row,
+    before: Sequence[int],
+    following: Row,
+    config: Mapping[str, Any],
+    size: int,
+) -> tuple[int, list[Turn]]:
+    """Bytes an image that a stage keeps for its backward pass, and the turns of that.
+
+    Args:
+        stage: its row, for one image.
+        before: shape (C, H, W) of what it reads.
+        following: the stage after it.
+        size: bytes of an element.
+    """
+    memory, is_block = config["memory"], stage.name.startswith("block")
+    if memory == "plain":  # all is kept when the stage's gradient arrives
+        turns = [] if is_block else [_between(stage, before, config, size)]
+        turns.append(Turn(stage.activation_bytes + size * prod(stage.shape)))
+        return stage.activation_bytes, turns
+    if not is_block:
+        return 0, [_between(stage, before, config, size)]
+    c, h, w = stage.shape
+    k, pixels = config["growth_rate"], size * h * w
+    m, read = (config["bottleneck"] or 0) * k, c - k  # the last layer reads so many
+    if memory == "checkpoint":
+        # Kept: inputs of the layers and the output. The last layer's turn: what is
+        # concatenated, normalised, and the gradients of both.
+        work = 3 * read + c + max(4 * m, 2 * read)
+        return pixels * (read + c), [Turn(pixels * work)]
+    # Kept: the buffer and the outputs of the bottlenecks. There in each turn: they, the
+    # buffer's gradient as it grows, and the one that came.
+    first, kept = before[0], c + (c - before[0]) // k * m
+    there = pixels * (kept + read + c)
+    turns = []
+    if following.name.startswith("transition"):
+        there = pixels * (kept + c) + size * prod(following.shape)
+        maximum = config["pool"] == "max"
+        pooled = prod(following.shape[1:]) * c
+        turns.append(_shared_pool(there, stage.shape, pooled, size, maximum))
+    for reads in (
+        first,
+        read,
+    ):  # a layer's: normalised, its gradient, the one that came
+        in_part = 2 * reads + max(m, k)
+        turns.append(Turn(there + pixels * m, pixels * in_part, pixels * reads))
+    if m:
+        turns.append(Turn(there + pixels * m, pixels * (2 * m + k), pixels * m))
+    turns.append(Turn(there + pixels * first, pixels * first, pixels * first))
+    return pixels * kept, turns
+
+
+def _between(
+    stage: Row, before: Sequence[int], config: Mapping[str, Any], size: int
+) -> Turn:
+    """The turn of a stem, transition or head."""
+    if stage.name == "stem" and config["stem"] == "cifar":
+        return Turn(size * prod(stage.shape))
+    lean = config["memory"] == "shared"
+    if stage.name == "stem":
+        c, h, w = stage.shape
+        full, pooled = (c, -(-before[1] // 2), -(-before[2] // 2)), c * h * w
+        if lean:  # the convolution's output and its gradient
+            there = size * (2 * prod(full) + pooled)
+            return _shared_pool(there, full, pooled, size, True)
+        # Convolution, BN, a gradient; indices; the pooled gradient.
+        return Turn(size * (3 * prod(full) + pooled) + 8 * pooled)
+    if lean and stage.name != "head":
+        return Turn(0)  # the block's, which it shares
+    maximum = stage.name != "head" and config["pool"] == "max"
+    indices = 8 * before[0] * stage.shape[1] * stage.shape[2] * maximum
+    return Turn(3 * size * prod(before) + indices)  # BN and two gradients
+
+
+def _shared_pool(
+    there: int, full: Sequence[int], pooled: int, size: int, indices: bool
+) -> Turn:
+    """A pooling's: normalised, its gradient, and both pooled; indices of a maximum."""
+    in_part = size * 2 * (prod(full) + pooled) + 8 * pooled * indices
+    return Turn(there, in_part, size * prod(full))

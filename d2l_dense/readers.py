@@ -1,0 +1,212 @@
+"""What reads features: batch normalisation, ReLU, perhaps pooling and a convolution.
+
+A reader works on a part of the batch at a time, so that what it needs beside the
+features is small, and on a CPU stays in the cache from one operation to the next.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from d2l_dense.batch_norm import AXES, Moments, normalise, per_channel, single
+from d2l_dense.cost import PART
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_STEP = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
+_aten = torch.ops.aten
+
+
+class Reader(NamedTuple):
+    """BN, ReLU, and what may follow them. ReLU comes before the pooling."""
+
+    norm: nn.BatchNorm2d
+    pool: nn.Module | None
+    conv: nn.Conv2d | None
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        conv = (None, None) if self.conv is None else (self.conv.weight, self.conv.bias)
+        return self.norm.weight, self.norm.bias, *conv
+
+    @property
+    def of_batch(self) -> bool:
+        """Whether it normalises by the batch's own statistics."""
+        return self.norm.training or self.norm.running_mean is None
+
+    def read(
+        self,
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        out: Tensor | None = None,
+        of_batch: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the output, in `out` if there is room, and its mean and variance."""
+        room, moments = scratch(x), Moments(of_batch)
+        for part in parts(x):
+            Z = room[: len(x[part])]
+            Y = normalise(x[part], mean, rstd, self.norm.weight, self.norm.bias, Z)
+            Y = Y if self.pool is None else self.pool(Y)
+            Y = Y if self.conv is None else convolve(self.conv, Y)
+            if out is None:
+                out = empty_like(x, (len(x), *Y.shape[1:]))
+            out[part] = Y
+            moments.add(Y)
+        return out, moments.of_all(out)
+
+    def read_back(
+        self,
+        arriving: Callable[[slice], Tensor],
+        x: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        tensors: Sequence[Tensor | None],
+        needed: Sequence[bool],
+        known: Tensor | None,
+        into: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Add to `known` what passes ReLU and the scale of BN, and write it to `into`.
+
+        What passes through BN's mean and deviation is left to the caller.
+
+        Args:
+            arriving: gives a part of the output's gradient.
+            tensors, needed: of `tensors`, as they were, and whether it has a gradient.
+
+        Returns: the gradients of `tensors`.
+        """
+        weight, bias, kernel, _ = tensors
+        scale = per_channel(weight.to(mean) * rstd, x)
+        g_bias, product = torch.zeros_like(mean), torch.zeros_like(mean)
+        of_conv = [None, None]
+        room = scratch(x)
+        for part in parts(x):
+            g, features = arriving(part), x[part]
+            Z = room[: len(features)]
+            normalise(features, mean, rstd, weight, bias, Z)
+            if self.pool is not None:
+                with torch.enable_grad():
+                    unpooled = Z.detach().requires_grad_()
+                    pooled = self.pool(unpooled)
+            if kernel is not None:
+                P = Z if self.pool is None else pooled.detach()
+                g, *new = convolve_back(self.conv, kernel, g, P, [True, *needed[2:]])
+                of_conv = add(of_conv, new)
+            if self.pool is not None:
+                (g,) = torch.autograd.grad(pooled, unpooled, g)
+            _aten.threshold_backward.grad_input(g, Z, 0, grad_input=g)
+            g_bias += g.sum(AXES, dtype=mean.dtype)
+            product += torch.mul(g, features, out=Z).sum(AXES, dtype=mean.dtype)
+            if known is None:
+                torch.mul(g, scale, out=into[part])
+            else:
+                torch.addcmul(known[part], g, scale, out=into[part])
+        return (product - mean * g_bias) * rstd, g_bias, *of_conv
+
+
+def convolve(conv: nn.Conv2d, Z: Tensor) -> Tensor:
+    bias = None if conv.bias is None else conv.bias.to(Z.dtype)
+    return F.conv2d(
+        Z, conv.weight.to(Z.dtype), bias,
+        conv.stride, conv.padding, conv.dilation, conv.groups,
+    )  # fmt: skip
+
+
+def convolve_back(
+    conv: nn.Conv2d, kernel: Tensor, g: Tensor, Z: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of Z, the kernel and the bias, as far as they are needed."""
+    return _aten.convolution_backward(
+        g, Z, kernel.to(Z.dtype), [len(kernel)], conv.stride, conv.padding,
+        conv.dilation, False, [0, 0], conv.groups, needed,
+    )  # fmt: skip
+
+
+def add(
+    sums: Sequence[Tensor | None], new: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Sums so far and what is new, in single precision or better."""
+    return [
+        b if b is None else b.to(single(b.dtype)) if a is None else a.add_(b)
+        for a, b in zip(sums, new, strict=True)
+    ]
+
+
+def parts(x: Tensor) -> list[slice]:
+    """Cut a batch into parts of `PART` bytes, or of one image.
+
+    On a CPU a part stays in the cache; elsewhere it is large enough to be worth it.
+    """
+    room = PART if x.device.type == "cpu" else 8 * PART
+    size = max(1, room // max(1, x[0].numel() * x.element_size()))
+    return [slice(i, i + size) for i in range(0, len(x), size)]
+
+
+def scratch(x: Tensor) -> Tensor:
+    """Room for a part."""
+    return empty_like(x, x[parts(x)[0]].shape)
+
+
+def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """An empty tensor of a shape, laid out as x is, or as that which x is a part of."""
+    last = x.stride(1) == 1 and not x.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def of_layer(layer: nn.Sequential) -> list[Reader]:
+    """Take a layer of a dense block apart, or refuse it."""
+    _check(layer, _STEP, 2 * _STEP)
+    if type(layer) is not nn.Sequential or hooked(layer):
+        _refuse(layer)
+    return [Reader(layer[i], None, layer[i + 2]) for i in range(0, len(layer), 3)]
+
+
+def of_transition(block: nn.Sequential) -> Reader:
+    """Take a transition apart, or refuse it."""
+    _check(block, [*_STEP[:2], None, _STEP[2]])
+    norm, _, pool, conv = block
+    return Reader(norm, pool, conv)
+
+
+def of_stem(stem: nn.Sequential) -> tuple[nn.Conv2d, Reader]:
+    """Take a stem apart, or refuse it. Its ReLU may as well come before the pooling."""
+    _check(stem, [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU])
+    conv, norm, pool, _ = stem
+    return conv, Reader(norm, pool, None)
+
+
+def _check(layers: nn.Sequential, *kinds: Sequence[type | None]) -> None:
+    modules = list(layers.children())
+    fits = any(
+        len(kind) == len(modules)
+        and all(k in (None, type(m)) for k, m in zip(kind, modules, strict=True))
+        for kind in kinds
+    )
+    for module in modules:
+        if isinstance(module, nn.Conv2d):
+            fits &= module.padding_mode == "zeros" and type(module.padding) is tuple
+        if isinstance(module, nn.BatchNorm2d):
+            fits &= module.affine
+    if not fits or any(map(hooked, modules)):
+        _refuse(layers)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a hook waits for its call."""
+    return any(getattr(module, hook) for hook in _HOOKS)
+
+
+def _refuse(layers: nn.Module) -> None:
+    raise ValueError(
+        "memory='shared' computes BatchNorm2d, ReLU and Conv2d, once or twice, and "
+        f"pooling between blocks, without hooks; found {layers}. Use "
+        "memory='checkpoint' or 'plain'."
+    )
