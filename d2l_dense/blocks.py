@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from d2l_dense.checks import check_choice, check_positive
 from d2l_dense.cost import MEMORY
-from d2l_dense.readers import hooked, of_layer, of_transition
 from d2l_dense.recompute import Lean, recompute
 from d2l_dense.shared_memory import dense_block, read
+from d2l_dense.take_apart import of_transition
 
 
 def conv_block(
@@ -164,35 +164,6 @@ class TransitionBlock(Lean):
 
     def shared(self, X: Tensor) -> Tensor:
         return read(X, last=of_transition(self))
-
-
-class Stages(nn.Sequential):
-    """Stages, one after the other.
-
-    With memory="shared", a transition reads the block before it as one more layer
-    would: from the buffer, and with the statistics that are known already.
-    """
-
-    def forward(self, X: Tensor) -> Tensor:
-        stages = list(self)
-        while stages:
-            stage, *stages = stages
-            if stages and _reads_its_buffer(stage, stages[0]):
-                layers = [of_layer(layer) for layer in stage.layers]
-                X = read(X, layers=layers, last=of_transition(stages.pop(0)))
-            else:
-                X = stage(X)
-        return X
-
-
-def _reads_its_buffer(block: nn.Module, transition: nn.Module) -> bool:
-    """Whether both are what they seem, and nobody looks at what the block returns."""
-    pair = block, transition
-    return (
-        [type(stage) for stage in pair] == [DenseBlock, TransitionBlock]
-        and all(stage.memory == "shared" for stage in pair)
-        and not any(map(hooked, pair))
-    )
 
 
 class _FirstPixel(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
 
-from d2l_dense.blocks import DenseBlock, Stages, TransitionBlock
+from d2l_dense.blocks import DenseBlock, TransitionBlock
 from d2l_dense.checks import (
     check_choice,
     check_images,
@@ -17,6 +17,7 @@ from d2l_dense.checks import (
     is_count,
 )
 from d2l_dense.out_of_memory import explained
+from d2l_dense.stages import Stages
 from d2l_dense.stems import STEMS, initialise
 from d2l_dense.variants import VARIANTS, from_torchvision, torchvision_names
 

@@ -14,13 +14,6 @@ from torch.nn import functional as F
 from d2l_dense.batch_norm import AXES, Moments, normalise, per_channel, single
 from d2l_dense.cost import PART
 
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-_STEP = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
 _aten = torch.ops.aten
 
 
@@ -111,6 +104,33 @@ class Reader(NamedTuple):
         return (product - mean * g_bias) * rstd, g_bias, *of_conv
 
 
+def gradient(
+    total: Tensor, x: Tensor, mean: Tensor, offset: Tensor, slope: Tensor
+) -> Callable[[slice], Tensor]:
+    """Gives a part of total - offset - slope * (x - mean)."""
+    a, b = per_channel(slope * mean - offset, x), per_channel(-slope, x)
+    return lambda part: torch.addcmul(a, x[part], b).add_(total[part])
+
+
+def back_to_source(
+    source: nn.Conv2d,
+    g: Callable[[slice], Tensor],
+    X: Tensor,
+    features: Tensor,
+    needed: list[bool],
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Gradients of what `source` takes, and of its weight and bias."""
+    wanted = [needed[0], *needed[-2:]]
+    g_X = empty_like(X, X.shape) if needed[0] else None
+    sums = [None, None]
+    for part in parts(features):
+        new, *others = convolve_back(source, source.weight, g(part), X[part], wanted)
+        if needed[0]:
+            g_X[part] = new
+        sums = add(sums, others)
+    return g_X, sums
+
+
 def convolve(conv: nn.Conv2d, Z: Tensor) -> Tensor:
     bias = None if conv.bias is None else conv.bias.to(Z.dtype)
     return F.conv2d(
@@ -159,54 +179,3 @@ def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
     last = x.stride(1) == 1 and not x.is_contiguous()
     layout = torch.channels_last if last else torch.contiguous_format
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-
-
-def of_layer(layer: nn.Sequential) -> list[Reader]:
-    """Take a layer of a dense block apart, or refuse it."""
-    _check(layer, _STEP, 2 * _STEP)
-    if type(layer) is not nn.Sequential or hooked(layer):
-        _refuse(layer)
-    return [Reader(layer[i], None, layer[i + 2]) for i in range(0, len(layer), 3)]
-
-
-def of_transition(block: nn.Sequential) -> Reader:
-    """Take a transition apart, or refuse it."""
-    _check(block, [*_STEP[:2], None, _STEP[2]])
-    norm, _, pool, conv = block
-    return Reader(norm, pool, conv)
-
-
-def of_stem(stem: nn.Sequential) -> tuple[nn.Conv2d, Reader]:
-    """Take a stem apart, or refuse it. Its ReLU may as well come before the pooling."""
-    _check(stem, [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU])
-    conv, norm, pool, _ = stem
-    return conv, Reader(norm, pool, None)
-
-
-def _check(layers: nn.Sequential, *kinds: Sequence[type | None]) -> None:
-    modules = list(layers.children())
-    fits = any(
-        len(kind) == len(modules)
-        and all(k in (None, type(m)) for k, m in zip(kind, modules, strict=True))
-        for kind in kinds
-    )
-    for module in modules:
-        if isinstance(module, nn.Conv2d):
-            fits &= module.padding_mode == "zeros" and type(module.padding) is tuple
-        if isinstance(module, nn.BatchNorm2d):
-            fits &= module.affine
-    if not fits or any(map(hooked, modules)):
-        _refuse(layers)
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether a hook waits for its call."""
-    return any(getattr(module, hook) for hook in _HOOKS)
-
-
-def _refuse(layers: nn.Module) -> None:
-    raise ValueError(
-        "memory='shared' computes BatchNorm2d, ReLU and Conv2d, once or twice, and "
-        f"pooling between blocks, without hooks; found {layers}. Use "
-        "memory='checkpoint' or 'plain'."
-    )

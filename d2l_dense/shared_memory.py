@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from d2l_dense.batch_norm import Moments, per_channel, single, statistics
+from d2l_dense.batch_norm import Moments, single, statistics
 from d2l_dense.readers import (
     Reader,
-    add,
+    back_to_source,
     convolve,
-    convolve_back,
     empty_like,
-    of_layer,
+    gradient,
     parts,
 )
+from d2l_dense.take_apart import of_layer
 
 
 def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
@@ -64,7 +64,8 @@ def read(
     every = [r for layer in layers or [] for r in layer] + ([last] if last else [])
     tensors = [*convs, *(tensor for reader in every for tensor in reader.tensors())]
     kind = X.device.type if torch.amp.is_autocast_available(X.device.type) else "cpu"
-    if source is not None and torch.is_autocast_enabled(kind):
+    single = X.dtype == torch.float32
+    if source is not None and single and torch.is_autocast_enabled(kind):
         X = X.to(torch.get_autocast_dtype(kind))
     with torch.autocast(kind, enabled=False):  # its types are X's
         grad = torch.is_grad_enabled()
@@ -179,37 +180,10 @@ class _Read(torch.autograd.Function):
                 del kept[-7:], needed[-4:]
         g, g_X, of_source = whole(slice(0, end)), None, []
         if ctx.source is not None:
-            g_X, of_source = _back_to(ctx.source, g, X, buffer, needed)
+            g_X, of_source = back_to_source(ctx.source, g, X, buffer, needed)
         elif needed[0]:
             alone = end == X.shape[1]  # without layers, total is all ours
             g_X = total if alone else empty_like(X, total.shape)
             for part in parts(g_X):
                 g_X[part] = g(part)
         return g_X, None, None, None, None, *of_source, *reversed(grads)
-
-
-def _back_to(
-    source: nn.Conv2d,
-    g: Callable[[slice], Tensor],
-    X: Tensor,
-    features: Tensor,
-    needed: list[bool],
-) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Gradients of what `source` takes, and of its weight and bias."""
-    wanted = [needed[0], *needed[-2:]]
-    g_X = empty_like(X, X.shape) if needed[0] else None
-    sums = [None, None]
-    for part in parts(features):
-        new, *others = convolve_back(source, source.weight, g(part), X[part], wanted)
-        if needed[0]:
-            g_X[part] = new
-        sums = add(sums, others)
-    return g_X, sums
-
-
-def gradient(
-    total: Tensor, x: Tensor, mean: Tensor, offset: Tensor, slope: Tensor
-) -> Callable[[slice], Tensor]:
-    """Gives a part of total - offset - slope * (x - mean)."""
-    a, b = per_channel(slope * mean - offset, x), per_channel(-slope, x)
-    return lambda part: torch.addcmul(a, x[part], b).add_(total[part])

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from d2l_dense.readers import of_stem
 from d2l_dense.recompute import Lean
 from d2l_dense.shared_memory import read
+from d2l_dense.take_apart import of_stem
 
 
 class _ImageNetStem(Lean):

@@ -276,6 +276,28 @@ def test_mixed_precision(memory, dtype):
 
 
 @pytest.mark.parametrize("memory", LEAN)
+def test_mixed_precision_of_a_network(memory):
+    """Stem and transition too: about as near to double precision as plain."""
+    torch.manual_seed(0)
+    exact = DenseNet(16, 8, (2, 2), bottleneck=2).double()
+    X, y = batch(16, 1, 48, 48), torch.arange(16) % 10
+    exact.loss(exact(X), y).backward()
+    expected = torch.cat([p.grad.flatten() for p in exact.parameters()])
+    errors = {}
+    for strategy in (memory, "plain"):
+        net = DenseNet(16, 8, (2, 2), bottleneck=2, memory=strategy)
+        net.load_state_dict(exact.state_dict())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = net.loss(net(X.float()), y)
+        loss.backward()
+        assert all(p.grad.dtype == torch.float32 for p in net.parameters())
+        found = torch.cat([p.grad.flatten() for p in net.parameters()])
+        errors[strategy] = (found - expected).norm() / expected.norm()
+    assert errors["plain"] < 0.2
+    assert errors[memory] <= 1.2 * errors["plain"]
+
+
+@pytest.mark.parametrize("memory", LEAN)
 def test_a_model_in_half_precision(memory):
     lean, plain = blocks(memory, bottleneck=2)
     lean.bfloat16(), plain.bfloat16()

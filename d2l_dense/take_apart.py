@@ -1,0 +1,66 @@
+"""Take layers, transitions and stems apart, so that a shared buffer can serve them."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from d2l_dense.readers import Reader
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_STEP = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
+
+
+def of_layer(layer: nn.Sequential) -> list[Reader]:
+    """Take a layer of a dense block apart, or refuse it."""
+    _check(layer, _STEP, 2 * _STEP)
+    if type(layer) is not nn.Sequential or hooked(layer):
+        _refuse(layer)
+    return [Reader(layer[i], None, layer[i + 2]) for i in range(0, len(layer), 3)]
+
+
+def of_transition(block: nn.Sequential) -> Reader:
+    """Take a transition apart, or refuse it."""
+    _check(block, [*_STEP[:2], None, _STEP[2]])
+    norm, _, pool, conv = block
+    return Reader(norm, pool, conv)
+
+
+def of_stem(stem: nn.Sequential) -> tuple[nn.Conv2d, Reader]:
+    """Take a stem apart, or refuse it. Its ReLU may as well come before the pooling."""
+    _check(stem, [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU])
+    conv, norm, pool, _ = stem
+    return conv, Reader(norm, pool, None)
+
+
+def _check(layers: nn.Sequential, *kinds: Sequence[type | None]) -> None:
+    modules = list(layers.children())
+    fits = any(
+        len(kind) == len(modules)
+        and all(k in (None, type(m)) for k, m in zip(kind, modules, strict=True))
+        for kind in kinds
+    )
+    for module in modules:
+        if isinstance(module, nn.Conv2d):
+            fits &= module.padding_mode == "zeros" and type(module.padding) is tuple
+        if isinstance(module, nn.BatchNorm2d):
+            fits &= module.affine
+    if not fits or any(map(hooked, modules)):
+        _refuse(layers)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a hook waits for its call."""
+    return any(getattr(module, hook) for hook in _HOOKS)
+
+
+def _refuse(layers: nn.Module) -> None:
+    raise ValueError(
+        "memory='shared' computes BatchNorm2d, ReLU and Conv2d, once or twice, and "
+        f"pooling between blocks, without hooks; found {layers}. Use "
+        "memory='checkpoint' or 'plain'."
+    )
