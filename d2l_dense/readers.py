@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from d2l_dense.batch_norm import AXES, Moments, normalise, per_channel, single
-from d2l_dense.cost import PART
+from d2l_dense.cost.turns import PART
 
 _aten = torch.ops.aten
 

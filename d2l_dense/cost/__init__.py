@@ -5,12 +5,10 @@ from d2l_dense.cost.mlp import mlp_parameters
 from d2l_dense.cost.peak import MEMORY, Peak, largest_batch, peak
 from d2l_dense.cost.resnet import RESNETS, resnet
 from d2l_dense.cost.tape import Row, Summary
-from d2l_dense.cost.turns import PART
 
 __all__ = [
     "DEFAULTS",
     "MEMORY",
-    "PART",
     "RESNETS",
     "Peak",
     "Row",
