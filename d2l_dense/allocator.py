@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
 
     Left alone, glibc takes each tensor of 32 MiB or more from the system and gives
     it back when it is freed. The system clears every page at its first touch, so a
-    training step on a CPU spends about a third of its time on memory that it had a
+    training step on a CPU spends a good part of its time on memory that it had a
     moment ago. Afterwards the process stays as large as it ever was. Libraries
     other than glibc are left as they are.
     """

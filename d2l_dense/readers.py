@@ -5,6 +5,7 @@ features is small, and on a CPU stays in the cache from one operation to the nex
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -165,8 +166,8 @@ def parts(x: Tensor) -> list[slice]:
     On a CPU a part stays in the cache; elsewhere it is large enough to be worth it.
     """
     room = PART if x.device.type == "cpu" else 8 * PART
-    size = max(1, room // max(1, x[0].numel() * x.element_size()))
-    return [slice(i, i + size) for i in range(0, len(x), size)]
+    size = max(1, room // max(1, prod(x.shape[1:]) * x.element_size()))
+    return [slice(i, i + size) for i in range(0, max(1, len(x)), size)]
 
 
 def scratch(x: Tensor) -> Tensor:

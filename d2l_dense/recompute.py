@@ -56,7 +56,10 @@ class _Still:
 
 
 class Lean(nn.Sequential):
-    """A `Sequential` with a memory strategy: "plain", "checkpoint" or "shared"."""
+    """A `Sequential` with a memory strategy: "plain", "checkpoint" or "shared".
+
+    What it does if that is "shared" is the subclass's own: `shared`.
+    """
 
     memory = "plain"
 
@@ -64,7 +67,3 @@ class Lean(nn.Sequential):
         if self.memory == "shared":
             return self.shared(X)
         return recompute(self, X) if self.memory == "checkpoint" else super().forward(X)
-
-    def shared(self, X: Tensor) -> Tensor:
-        """Its own way to need little memory; here, as plain."""
-        return super().forward(X)

@@ -64,9 +64,9 @@ def read(
     every = [r for layer in layers or [] for r in layer] + ([last] if last else [])
     tensors = [*convs, *(tensor for reader in every for tensor in reader.tensors())]
     kind = X.device.type if torch.amp.is_autocast_available(X.device.type) else "cpu"
-    single = X.dtype == torch.float32
-    if source is not None and single and torch.is_autocast_enabled(kind):
-        X = X.to(torch.get_autocast_dtype(kind))
+    if source is not None and X.dtype == torch.float32:
+        follows = torch.is_autocast_enabled(kind)
+        X = X.to(torch.get_autocast_dtype(kind)) if follows else X
     with torch.autocast(kind, enabled=False):  # its types are X's
         grad = torch.is_grad_enabled()
         return _Read.apply(X, source, layers or [], last, grad, *tensors)

@@ -204,6 +204,18 @@ def test_shared_needs_a_quarter(name):
     assert shared <= 0.25 * plain
 
 
+def test_shared_needs_a_third_of_the_chapters_network():
+    shape = (128, 1, 96, 96)
+    plain, shared = (cost.peak({"memory": m}, shape).total for m in cost.MEMORY[::2])
+    assert shared <= 0.35 * plain
+
+
+@pytest.mark.parametrize("n", [0, -3, 2.5, True])
+def test_a_batch_of_no_size(n):
+    with pytest.raises(ValueError, match=f"N={n!r}: expected a whole number, 1 or mor"):
+        cost.peak({}, (n, 1, 96, 96))
+
+
 def test_a_strategy_that_is_none():
     with pytest.raises(ValueError, match="memory='lean': expected plain, checkpoint"):
         cost.peak({"memory": "lean"}, (1, 1, 96, 96))

@@ -167,6 +167,11 @@ def test_eval_and_no_grad(memory):
     assert_equal([Y], [plain(batch(2, 4, 3, 3))])
 
 
+def test_no_images():
+    lean, plain = (net.eval() for net in blocks("shared", bottleneck=2))
+    assert lean(batch(0, 4, 3, 3)).shape == plain(batch(0, 4, 3, 3)).shape
+
+
 @pytest.mark.parametrize("memory", LEAN)
 def test_running_statistics_are_updated_once(memory):
     lean, _ = blocks(memory)

@@ -55,12 +55,15 @@ def peak(
     memory = config["memory"]
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
     require(states in (0, 1, 2), "states", states, "0, 1 or 2")
-    n = input_shape[0] if input_shape else 0
-    net = summary(config, (1, *input_shape[1:]), bytes_per_element=bytes_per_element)
+    net = summary(config, input_shape, bytes_per_element=bytes_per_element)
+    n = input_shape[0]
     candidates: list[tuple[int, str, int]] = []
     kept, before, later = 0, tuple(input_shape[1:]), 4 * net.parameters
-    stages = net.by_stage()
-    for stage, following in zip(stages, (*stages[1:], stages[-1]), strict=True):
+    stages = [  # of one image
+        row._replace(activation_bytes=row.activation_bytes // n)
+        for row in net.by_stage()
+    ]
+    for stage, following in zip(stages, [*stages[1:], stages[-1]], strict=True):
         later -= 4 * stage.parameters  # gradients that are there by then
         own, turns = of_stage(stage, before, following, config, bytes_per_element)
         # One function hands over a block's gradients all at once.
