@@ -50,7 +50,7 @@ TYPED = {"side", "batch", "num_classes"}  # a slider would be too coarse
 def choices() -> dict[str, list[str]]:
     """What each select offers, and "bias" allows in an address."""
     from d2l_dense import cost
-    from d2l_dense.blocks import POOLS
+    from d2l_dense.pools import POOLS
     from d2l_dense.stems import STEMS
 
     return {

@@ -70,15 +70,22 @@ def statistics(
     norm: nn.BatchNorm2d, known: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
     """Mean and 1 / deviation to normalise by; the running ones follow the batch's."""
+    if norm.num_features != known.shape[1]:
+        raise ValueError(
+            f"{known.shape[1]} channels came to a batch normalisation of "
+            f"{norm.num_features}"
+        )
     mean, var = known
     if not (norm.training or norm.running_mean is None):
         mean, var = norm.running_mean.to(mean), norm.running_var.to(mean)
     elif norm.training and norm.track_running_stats:
-        norm.num_batches_tracked += 1
         momentum = norm.momentum
-        if momentum is None:  # a plain average over all batches
-            momentum = 1 / norm.num_batches_tracked.item()
-        norm.running_mean.lerp_(mean.to(norm.running_mean), momentum)
-        unbiased = var * (count / (count - 1))
-        norm.running_var.lerp_(unbiased.to(norm.running_var), momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked += 1
+            if momentum is None:  # a plain average over all batches
+                momentum = 1 / norm.num_batches_tracked.item()
+        if norm.running_mean is not None:
+            norm.running_mean.lerp_(mean.to(norm.running_mean), momentum or 0.0)
+            unbiased = var * (count / (count - 1))
+            norm.running_var.lerp_(unbiased.to(norm.running_var), momentum or 0.0)
     return mean, (var + norm.eps).rsqrt()

@@ -1,12 +1,11 @@
 """The parts of a DenseNet: layer, dense block, transition."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from d2l_dense.checks import check_choice, check_positive
 from d2l_dense.cost import MEMORY
+from d2l_dense.pools import POOLS
 from d2l_dense.recompute import Lean, recompute
 from d2l_dense.shared_memory import dense_block, read
 from d2l_dense.take_apart import of_transition
@@ -164,18 +163,3 @@ class TransitionBlock(Lean):
 
     def shared(self, X: Tensor) -> Tensor:
         return read(X, last=of_transition(self))
-
-
-class _FirstPixel(nn.Module):
-    """Take the first of each 2x2 pixels."""
-
-    def forward(self, X: Tensor) -> Tensor:
-        h, w = X.shape[2] // 2 * 2, X.shape[3] // 2 * 2
-        return X[:, :, :h:2, :w:2]
-
-
-POOLS = {
-    "avg": partial(nn.AvgPool2d, kernel_size=2),
-    "max": partial(nn.MaxPool2d, kernel_size=2),
-    "stride": _FirstPixel,
-}

@@ -44,7 +44,8 @@ def who_reads_whom(channels: int = 64, growth_rate: int = 32, layers: int = 4) -
     dense, residual = [], []
     for i in range(1, layers + 1):
         read = cost.channels(channels, i - 1, growth_rate)
-        says = f"Layer {i} reads {read} channels from {i} sources, adds {growth_rate}"
+        says = f"Layer {i} reads {read} channels from {i} source{'s' * (i > 1)}"
+        says += f" and adds {growth_rate}"
         parts = [(_OLD, read), (_NEW, growth_rate)]
         dense.append(_layer(i, layers, range(i), parts, says))
         says = f"Layer {i} reads one sum of {channels} channels, and is added to it"
@@ -185,10 +186,9 @@ def _x(i):
 def _bars(i, parts):
     drawn, y = "", float(_BASE)
     for colour, size in parts:
-        tall = size * 0.5
-        y -= tall
+        y -= size / 2
         place = f"x='{_x(i) - 14}' y='{y}'"
-        drawn += f"<rect {place} width='28' height='{tall}' fill='{colour}'/>"
+        drawn += f"<rect {place} width='28' height='{size / 2}' fill='{colour}'/>"
     return drawn
 
 

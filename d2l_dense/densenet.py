@@ -139,7 +139,7 @@ class DenseNet(d2l.Classifier):
                 "one image, of one pixel in the last block, has no variance to "
                 "normalise by: train on two or more, on larger ones, or call eval()"
             )
-        with explained(self, X):
+        with explained(self, X, torch.is_autocast_enabled(X.device.type)):
             return self.net(X)
 
     @classmethod

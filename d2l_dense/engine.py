@@ -15,8 +15,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
-from d2l_dense.allocator import keep_freed_memory
-
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
 
 
@@ -48,8 +46,7 @@ def make_scheduler(
 def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
     """Return Lightning Fabric on the best device, and the precision it trains in.
 
-    Under torchrun it joins the other processes; elsewhere it takes one device. On a
-    CPU the process keeps from here on the memory that it frees (`allocator`).
+    Under torchrun it joins the other processes; elsewhere it takes one device.
 
     Raises:
         ValueError: if there is no such accelerator or precision.
@@ -70,8 +67,6 @@ def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
         accelerator=accelerator, devices=local, num_nodes=nodes, precision=precision
     )
     fabric.launch()
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
     return fabric, precision
 
 
@@ -143,7 +138,8 @@ class Report:
         for key, values in self.values.items():
             total = torch.stack(values).cpu().double() @ counts
             both = torch.stack((total, counts.sum()))
-            both = fabric.all_reduce(both, reduce_op="sum")
+            if fabric.world_size > 1:  # through the device, which may have no float64
+                both = fabric.all_reduce(both, reduce_op="sum")
             averages[WORDS.get(key, key)] = (both[0] / both[1]).item()
         return averages
 

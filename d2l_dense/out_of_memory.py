@@ -11,8 +11,11 @@ from d2l_dense import cost
 
 
 @contextmanager
-def explained(net: nn.Module, X: Tensor) -> Iterator[None]:
+def explained(net: nn.Module, X: Tensor, mixed: bool = False) -> Iterator[None]:
     """Turn an out-of-memory error into one that says what to change.
+
+    Args:
+        mixed: whether activations are in half precision.
 
     Raises:
         MemoryError: what the step needs with each memory strategy, and the largest
@@ -25,22 +28,23 @@ def explained(net: nn.Module, X: Tensor) -> Iterator[None]:
         cuda = isinstance(error, torch.OutOfMemoryError)
         if not cuda and "can't allocate memory" not in str(error):
             raise
-        raise MemoryError(_advice(net, X)) from error
+        raise MemoryError(_advice(net, X, 2 if mixed else X.element_size())) from error
 
 
-def _advice(net: nn.Module, X: Tensor) -> str:
+def _advice(net: nn.Module, X: Tensor, bytes_per_element: int) -> str:
+    size = {"bytes_per_element": bytes_per_element}
     found = f"out of memory with a batch of shape {tuple(X.shape)}"
     config = dict(getattr(net, "hparams", {}))
     try:
         used = config.pop("memory", "plain")
         strategies = [{**config, "memory": memory} for memory in cost.MEMORY]
-        peaks = [cost.peak(strategy, X.shape) for strategy in strategies]
+        peaks = [cost.peak(strategy, X.shape, **size) for strategy in strategies]
     except (TypeError, ValueError):  # no DenseNet: no closed form
         return f"{found}: take a smaller batch or smaller images"
     total = _device_memory(X.device)
     options = ", ".join(
         f"memory={memory!r} {peak.total / 1e9:.1f} GB (at most "
-        f"{cost.largest_batch(strategy, X.shape[1:], total)} images fit)"
+        f"{cost.largest_batch(strategy, X.shape[1:], total, **size)} images fit)"
         for memory, strategy, peak in zip(cost.MEMORY, strategies, peaks, strict=True)
     )
     return (

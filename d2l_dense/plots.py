@@ -1,5 +1,6 @@
 """Figures that more than one chapter draws."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from d2l_dense.records import Record
 
 # Wong's (2011) colours, told apart by people who do not see red and green alike.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+_FIGURE = re.compile(r"[-+−]?\d.{0,30}$")  # "0.93 ± 0.01 (n = 3)" as well
 
 
 def use_style() -> None:
@@ -58,10 +61,23 @@ def stacked_bars(
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; whole numbers get thousands separators."""
+    """Return a Markdown table: words to the left, figures to the right in one line.
 
-    def cell(value: object) -> str:
-        return f"{value:,}" if isinstance(value, int) else str(value)
+    Whole numbers get thousands separators. A column holds figures if a cell of it is
+    one, with what belongs to it; the first column holds names.
+    """
+    columns = [[_cell(value) for value in column] for column in zip(*rows, strict=True)]
+    rules = ["---"] * len(head)
+    for i, cells in enumerate(columns):
+        if i and any(_FIGURE.match(cell) for cell in cells):
+            rules[i] = "---:"
+            columns[i] = [
+                cell.replace(" ", "\N{NO-BREAK SPACE}") if _FIGURE.match(cell) else cell
+                for cell in cells
+            ]
+    lines = [head, rules, *zip(*columns, strict=True)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

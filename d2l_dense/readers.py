@@ -48,7 +48,8 @@ class Reader(NamedTuple):
             Z = room[: len(x[part])]
             Y = normalise(x[part], mean, rstd, self.norm.weight, self.norm.bias, Z)
             Y = Y if self.pool is None else self.pool(Y)
-            Y = Y if self.conv is None else convolve(self.conv, Y)
+            if self.conv is not None:
+                Y = convolve(self.conv, Y, self.conv.weight, self.conv.bias)
             if out is None:
                 out = empty_like(x, (len(x), *Y.shape[1:]))
             out[part] = Y
@@ -97,12 +98,14 @@ class Reader(NamedTuple):
                 (g,) = torch.autograd.grad(pooled, unpooled, g)
             _aten.threshold_backward.grad_input(g, Z, 0, grad_input=g)
             g_bias += g.sum(AXES, dtype=mean.dtype)
-            product += torch.mul(g, features, out=Z).sum(AXES, dtype=mean.dtype)
+            # Centred in single precision: a sum of g * x would lose what x varies by.
+            centred = torch.sub(features, mean[:, None, None], out=Z.to(mean.dtype))
+            product += centred.mul_(g).sum(AXES)
             if known is None:
                 torch.mul(g, scale, out=into[part])
             else:
                 torch.addcmul(known[part], g, scale, out=into[part])
-        return (product - mean * g_bias) * rstd, g_bias, *of_conv
+        return product * rstd, g_bias, *of_conv
 
 
 def gradient(
@@ -115,27 +118,27 @@ def gradient(
 
 def back_to_source(
     source: nn.Conv2d,
+    kernel: Tensor,
     g: Callable[[slice], Tensor],
     X: Tensor,
     features: Tensor,
     needed: list[bool],
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Gradients of what `source` takes, and of its weight and bias."""
+    """Gradients of what `source` takes, and of its kernel and bias."""
     wanted = [needed[0], *needed[-2:]]
     g_X = empty_like(X, X.shape) if needed[0] else None
     sums = [None, None]
     for part in parts(features):
-        new, *others = convolve_back(source, source.weight, g(part), X[part], wanted)
+        new, *others = convolve_back(source, kernel, g(part), X[part], wanted)
         if needed[0]:
             g_X[part] = new
         sums = add(sums, others)
     return g_X, sums
 
 
-def convolve(conv: nn.Conv2d, Z: Tensor) -> Tensor:
-    bias = None if conv.bias is None else conv.bias.to(Z.dtype)
+def convolve(conv: nn.Conv2d, Z: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(
-        Z, conv.weight.to(Z.dtype), bias,
+        Z, kernel.to(Z.dtype), None if bias is None else bias.to(Z.dtype),
         conv.stride, conv.padding, conv.dilation, conv.groups,
     )  # fmt: skip
 

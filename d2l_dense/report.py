@@ -6,6 +6,11 @@ from d2l_dense import plots, records
 from d2l_dense.records import Record, Summary
 
 DEVICES = ("cpu", "cuda", "mps")
+PRECISIONS = {
+    "32-true": "single precision",
+    "bf16-mixed": "mixed precision (bf16)",
+    "16-mixed": "mixed precision (fp16)",
+}
 MISSING = "not recorded yet"
 UNDECIDED = "the data do not decide"
 
@@ -17,11 +22,15 @@ def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
     """Say what first minus second means; `better` is the sign of what is good."""
     text = f"{gap.mean:+.4f}"
     if gap.interval is None:
-        return f"{text} from one pair: a first estimate, without an interval"
-    low, high = gap.interval
-    winner = {0: UNDECIDED, better: f"{first} is better"}
-    found = winner.get(gap.sign, f"{second} is better")
-    return f"{text} (95 % interval {low:+.4f} to {high:+.4f}, n = {gap.n}): {found}"
+        one = "from the one seed that both have: a first estimate, without an interval"
+        return f"{text} {one}"
+    low, high = (f"{end:+.4f}" for end in gap.interval)
+    found = UNDECIDED
+    if gap.sign:
+        found = f"{first if gap.sign == better else second} is better"
+        if float(low) * float(high) == 0:
+            found += ", by an interval that only just excludes zero"
+    return f"{text} (95 % interval {low} to {high}, n = {gap.n}): {found}"
 
 
 def compare(
@@ -55,38 +64,58 @@ def runs_table(
     arms: Arms, key: str = "test_accuracy", title: str = "test accuracy"
 ) -> str:
     """Return a row for each arm and type of device, and what was noted of its runs."""
-    rows, noted = [], []
+    rows, all_runs = [], {}
     for name, where in arms.items():
         found = _recorded(*where)
         for runs in found.values():
-            figure, interval = records.summarise(runs, key), "–"
-            if figure.std:  # 0 where nothing depends on the seed
+            figure = records.summarise(runs, key)
+            text, interval = f"{figure:.4f}", "–"
+            if figure.std is not None and figure.std < 5e-5:
+                text = f"{figure.mean:.4f} with every seed"
+            elif figure.interval:
                 interval = "{:.4f} to {:.4f}".format(*figure.interval)
-            rows.append([name, f"{figure:.4f}", interval, *conditions(runs)])
-            noted += notes(name, runs)
+            rows.append([name, text, interval, *conditions(runs)])
         if not found:
             rows.append([name, MISSING, *["–"] * 4])
+        all_runs[name] = [run for runs in found.values() for run in runs]
     head = ["what", title, "95 % interval", "seeds", "hardware"]
-    return "\n".join([plots.table([*head, "a run takes"], rows), "", *noted])
+    table = plots.table([*head, "a run takes"], rows)
+    return "\n".join([table, "", *notes(all_runs)])
 
 
 def conditions(runs: Sequence[Record]) -> list[str]:
     """How some runs were made: seeds, hardware and time."""
     seeds = ", ".join(sorted({str(run["seed"]) for run in runs}))
-    kinds = {(r["device"]["name"], r["device"]["precision"]) for r in runs}
-    hardware = "; ".join(f"{name}, {kind}" for name, kind in sorted(kinds))
+    kinds = "; ".join(sorted({hardware(run) for run in runs}))
     seconds = records.summarise(runs, "seconds").mean
     time = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    return [seeds, hardware, time]
+    return [seeds, kinds, time]
 
 
-def notes(name: str, runs: Sequence[Record]) -> list[str]:
-    """A Markdown list of what was noted of an arm's runs, with their seeds."""
-    seeds: dict[str, list[str]] = {}
-    for run in runs:
-        if "note" in run:
-            seeds.setdefault(run["note"], []).append(str(run["seed"]))
-    return [f"- {name}, seed {', '.join(s)}: {note}" for note, s in seeds.items()]
+def hardware(run: Record) -> str:
+    """The type of hardware, and the precision, that a run or a bench was made with."""
+    precision = run["device"]["precision"]
+    return f"{run['device']['name']}, {PRECISIONS.get(precision, precision)}"
+
+
+def notes(runs: Mapping[str, Sequence[Record]]) -> list[str]:
+    """A Markdown list of what was noted, and of which runs; they come by name."""
+    seeds: dict[str, dict[str, list[str]]] = {}
+    for name, found in runs.items():
+        for run in found:
+            by_name = seeds.setdefault(run.get("note", ""), {})
+            by_name.setdefault(name, []).append(str(run["seed"]))
+    if len(seeds) == 1:  # one note, or none, for all
+        return [f"- All runs: {note}" for note in seeds if note]
+    seeds.pop("", None)
+    lines = []
+    for note, by_name in seeds.items():
+        of = (
+            f"{name}, seed{'s' * (len(found) > 1)} {', '.join(found)}"
+            for name, found in by_name.items()
+        )
+        lines.append(f"- {'; '.join(of)}: {note}")
+    return lines
 
 
 def _recorded(experiment: str, arm: str) -> dict[str, list[Record]]:

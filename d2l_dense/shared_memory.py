@@ -63,13 +63,18 @@ def read(
     convs = [] if source is None else [source.weight, source.bias]
     every = [r for layer in layers or [] for r in layer] + ([last] if last else [])
     tensors = [*convs, *(tensor for reader in every for tensor in reader.tensors())]
-    kind = X.device.type if torch.amp.is_autocast_available(X.device.type) else "cpu"
+    kind = _autocast_kind(X)
     if source is not None and X.dtype == torch.float32:
         follows = torch.is_autocast_enabled(kind)
         X = X.to(torch.get_autocast_dtype(kind)) if follows else X
     with torch.autocast(kind, enabled=False):  # its types are X's
         grad = torch.is_grad_enabled()
         return _Read.apply(X, source, layers or [], last, grad, *tensors)
+
+
+def _autocast_kind(X: Tensor) -> str:
+    kind = X.device.type
+    return kind if torch.amp.is_autocast_available(kind) else "cpu"
 
 
 class _Read(torch.autograd.Function):
@@ -85,14 +90,14 @@ class _Read(torch.autograd.Function):
         keep: bool,
         *tensors: Tensor | None,
     ) -> Tensor:
-        features = X if source is None else convolve(source, X)
+        features = X if source is None else convolve(source, X, *tensors[:2])
         n, c, h, w = features.shape
         readers = [r for layer in layers for r in layer] + ([last] if last else [])
         of_batch = any(reader.of_batch for reader in readers)
-        if of_batch and n * h * w == 1:
+        if of_batch and n * h * w < 2:
             raise ValueError(
-                "batch normalisation found one value per channel, expected more: "
-                "train on a larger batch or larger images"
+                f"batch normalisation found {n * h * w} values per channel, expected "
+                "two or more: train on a larger batch or larger images"
             )
         width = c + sum(layer[-1].conv.out_channels for layer in layers)
         buffer = empty_like(features, (n, width, h, w)) if layers else features
@@ -134,9 +139,12 @@ class _Read(torch.autograd.Function):
                 "memory='shared' has no second derivative: for create_graph=True "
                 "build the network with memory='plain'"
             )
-        X, means, _, _, *kept = ctx.saved_tensors
-        buffer = X if ctx.source is None else convolve(ctx.source, X)
-        count = buffer.numel() // buffer.shape[1]
+        X, means, kernel, bias, *kept = ctx.saved_tensors
+        buffer = X
+        if ctx.source is not None:
+            with torch.autocast(_autocast_kind(X), enabled=False):
+                buffer = convolve(ctx.source, X, kernel, bias)
+        count = max(1, buffer.numel() // buffer.shape[1])
         needed, grads = list(ctx.needs_input_grad), []  # grads: last to first
         # The features' gradient is total - offset - slope * (x - mean). Before a reader
         # has made a total of our own, it is the gradient that came, or none.
@@ -168,8 +176,10 @@ class _Read(torch.autograd.Function):
                 found = reader.read_back(
                     g, x, mean, rstd, tensors, needed[-4:], known, into
                 )
-                scale = tensors[0].to(mean) * rstd * (of_batch / count)
-                a, b = scale * found[1], scale * rstd * found[0]
+                a = b = torch.zeros_like(mean)
+                if of_batch:
+                    scale = tensors[0].to(mean) * rstd / count
+                    a, b = scale * found[1], scale * rstd * found[0]
                 if first:
                     total = into
                     offset[:end] += a
@@ -180,7 +190,7 @@ class _Read(torch.autograd.Function):
                 del kept[-7:], needed[-4:]
         g, g_X, of_source = whole(slice(0, end)), None, []
         if ctx.source is not None:
-            g_X, of_source = back_to_source(ctx.source, g, X, buffer, needed)
+            g_X, of_source = back_to_source(ctx.source, kernel, g, X, buffer, needed)
         elif needed[0]:
             alone = end == X.shape[1]  # without layers, total is all ours
             g_X = total if alone else empty_like(X, total.shape)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from d2l_dense.pools import FirstPixel
 from d2l_dense.readers import Reader
 
 _HOOKS = (
@@ -12,7 +13,9 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
-_STEP = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
+_NORM, _RELU, _CONV = {nn.BatchNorm2d}, {nn.ReLU}, {nn.Conv2d}
+_POOL = {nn.AvgPool2d, nn.MaxPool2d, FirstPixel}  # computed twice, and without weights
+_STEP = [_NORM, _RELU, _CONV]
 
 
 def of_layer(layer: nn.Sequential) -> list[Reader]:
@@ -25,30 +28,30 @@ def of_layer(layer: nn.Sequential) -> list[Reader]:
 
 def of_transition(block: nn.Sequential) -> Reader:
     """Take a transition apart, or refuse it."""
-    _check(block, [*_STEP[:2], None, _STEP[2]])
+    _check(block, [_NORM, _RELU, _POOL, _CONV])
     norm, _, pool, conv = block
     return Reader(norm, pool, conv)
 
 
 def of_stem(stem: nn.Sequential) -> tuple[nn.Conv2d, Reader]:
     """Take a stem apart, or refuse it. Its ReLU may as well come before the pooling."""
-    _check(stem, [nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU])
+    _check(stem, [_CONV, _NORM, {nn.MaxPool2d}, _RELU])
     conv, norm, pool, _ = stem
     return conv, Reader(norm, pool, None)
 
 
-def _check(layers: nn.Sequential, *kinds: Sequence[type | None]) -> None:
+def _check(layers: nn.Sequential, *kinds: Sequence[set[type]]) -> None:
     modules = list(layers.children())
     fits = any(
         len(kind) == len(modules)
-        and all(k in (None, type(m)) for k, m in zip(kind, modules, strict=True))
+        and all(type(m) in types for m, types in zip(modules, kind, strict=True))
         for kind in kinds
     )
     for module in modules:
         if isinstance(module, nn.Conv2d):
             fits &= module.padding_mode == "zeros" and type(module.padding) is tuple
         if isinstance(module, nn.BatchNorm2d):
-            fits &= module.affine
+            fits &= module.weight is not None and module.bias is not None
     if not fits or any(map(hooked, modules)):
         _refuse(layers)
 

@@ -14,12 +14,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from d2l_dense import engine
+from d2l_dense.allocator import keep_freed_memory
 from d2l_dense.checkpoint import Checkpoint
 from d2l_dense.checks import check_number, check_positive
 from d2l_dense.out_of_memory import explained
 from d2l_dense.processes import agree, share, split
-
-Schedule = Callable[[torch.optim.Optimizer, int], LRScheduler]
 
 
 class Trainer(d2l.HyperParameters):
@@ -54,7 +53,7 @@ class Trainer(d2l.HyperParameters):
         self,
         max_epochs: int = 10,
         *,
-        schedule: Schedule | None = None,
+        schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] | None = None,
         gradient_clip_val: float = 0,
         seed: int = 0,
         checkpoint: str | Path | None = None,
@@ -80,7 +79,8 @@ class Trainer(d2l.HyperParameters):
 
         Keys: epoch, seconds, lr, and train_ and val_ averages over every example
         of what the model reports through `plot` (loss, accuracy). The training
-        averages are taken on the way, while the weights change.
+        averages are taken on the way, while the weights change. On a CPU the process
+        keeps from here on what it frees (`allocator`).
 
         Raises:
             FloatingPointError: if the loss is not finite; names epoch, step, rate.
@@ -89,6 +89,8 @@ class Trainer(d2l.HyperParameters):
             OSError: if the checkpoint cannot be written.
             MemoryError: if a step does not fit; it says what would.
         """
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.prepare_data(data)
         self.prepare_model(model)
         self.history = self._checkpoint.restore() if self._checkpoint else []
@@ -154,10 +156,7 @@ class Trainer(d2l.HyperParameters):
         return row
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
-        """Average what `validation_step` reports over every example, once.
-
-        Keys: the model's own, such as loss and accuracy.
-        """
+        """Average what `validation_step` reports over every example; by its names."""
         engine.place(model, self.device)
         agree(model.eval(), self.fabric)
         with engine.Report(model) as report, torch.no_grad():
@@ -176,7 +175,7 @@ class Trainer(d2l.HyperParameters):
         with engine.Report(self.model) as report:
             for batch in bar:
                 batch = self.prepare_batch(batch)
-                with explained(self.model, batch[0]):
+                with explained(self.model, batch[0], "mixed" in self.precision):
                     loss = self._step(model, batch)
                 if watch.add(loss, self.optim.param_groups[0]["lr"]):
                     bar.set_postfix(loss=f"{loss.item():.3f}")
@@ -188,9 +187,9 @@ class Trainer(d2l.HyperParameters):
         return report.averages(self.fabric)
 
     def _step(self, model: d2l.Module, batch: Sequence[Tensor]) -> Tensor:
+        self.optim.zero_grad()  # before the forward pass, whose peak they would add to
         with self.fabric.autocast():
             loss = model.training_step(batch)
-        self.optim.zero_grad()
         self.fabric.backward(loss)
         if self.gradient_clip_val:
             limits = {"max_norm": self.gradient_clip_val, "error_if_nonfinite": False}

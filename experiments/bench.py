@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from d2l_dense import DenseNet, FashionMNIST, cost, records
+from d2l_dense.allocator import keep_freed_memory
 from d2l_dense.checkpoint import replace_file
 from d2l_dense.engine import make_fabric, place
 from experiments import d2l_way, densenet_121, step_profile
@@ -43,9 +44,9 @@ def our_steps(
     loader = fabric.setup_dataloaders(data.to(device).train_dataloader())
     while True:
         for X, y in loader:
+            optimizer.zero_grad()
             with fabric.autocast():
                 loss = model.loss(wrapped(X), y)
-            optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
             yield len(y)
@@ -114,6 +115,7 @@ def product_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> 
 
 def main() -> None:
     fabric, precision = make_fabric("auto", "auto")
+    keep_freed_memory()  # as the trainer does
     device, data = fabric.device, FashionMNIST(batch_size=128, resize=(96, 96))
     ours = our_steps(data, device, precision)
     rates: dict[str, list[float]] = {"d2l": [], "ours": []}

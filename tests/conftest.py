@@ -1,5 +1,6 @@
 """What the test files share: untimed examples, the built pages, and a browser."""
 
+import contextlib
 from pathlib import Path
 
 import hypothesis
@@ -35,8 +36,8 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def new_page(browser):
+@contextlib.contextmanager
+def empty_pages(browser):
     """A function: an empty page, in a context (with these options) of its own."""
     contexts = []
 
@@ -48,6 +49,13 @@ def new_page(browser):
     yield new_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def new_page(browser):
+    """The same, for one test."""
+    with empty_pages(browser) as new_page:
+        yield new_page
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ def test_a_layer_reads_all_before_it_or_one_sum(layers):
     said = [g.get("aria-label") for g in found["dense"].findall("g")]
     for i, text in enumerate(said, start=1):
         read = 8 + 4 * (i - 1)
-        assert text == f"Layer {i} reads {read} channels from {i} sources, adds 4."
+        sources = "1 source" if i == 1 else f"{i} sources"
+        assert text == f"Layer {i} reads {read} channels from {sources} and adds 4."
     assert len(said) == layers
     arcs = [len(g.findall("path")) for g in found["dense"].findall("g")]
     assert arcs == list(range(1, layers + 1))

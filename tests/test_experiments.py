@@ -594,6 +594,18 @@ def test_a_miniature_of_exercise_3(experiment, arm, tmp_path, monkeypatch):
             assert all(turn[name] > 0 for turn in found["history"])
 
 
+@pytest.mark.parametrize("arm", memory.NETWORKS)
+def test_the_recorded_peaks_are_those_of_todays_code(arm):
+    model, shape = memory.NETWORKS[arm]
+    for record in records.load("memory", arm):
+        assert record["configuration"]["batch"] == shape
+        for name in cost.MEMORY:
+            config = {**model, "in_channels": shape[1], "memory": name}
+            peak = cost.peak(config, shape).total
+            for way in ("accounted_bytes", "peak_bytes"):
+                assert record["figures"][name][way] == pytest.approx(peak, rel=0.06)
+
+
 # The bench
 
 

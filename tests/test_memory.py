@@ -1,5 +1,7 @@
 """d2l_dense/memory.py: accounted and measured peaks, and that they agree."""
 
+import re
+
 import pytest
 import torch
 from d2l import torch as d2l
@@ -244,6 +246,16 @@ def test_what_would_fit_is_said():
     with pytest.raises(MemoryError, match=words):
         net(X)
     assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+
+
+def test_what_would_fit_in_half_precision():
+    """Half the bytes of the activations: nearly twice the images."""
+    net, X, fit = DenseNet(**SMALL), torch.zeros(1, 1, 64, 64), []
+    for mixed in (False, True):
+        with pytest.raises(MemoryError) as found, explained(net, X, mixed):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        fit.append(int(re.search(r"at most (\d+) images", str(found.value))[1]))
+    assert 1.8 < fit[1] / fit[0] <= 2
 
 
 def test_training_that_does_not_fit(monkeypatch):

@@ -1,10 +1,11 @@
 """The built pages, as a reader's browser shows them."""
 
 import re
+from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from conftest import HTML
+from conftest import HTML, empty_pages
 from helpers import serious_barriers
 
 pytestmark = pytest.mark.pages
@@ -18,10 +19,41 @@ PAGES = sorted(
     for path in HTML.rglob("*.html")
     if path != HTML / "index.html" and HTML / "_static" not in path.parents
 )
+CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
 every_page = pytest.mark.parametrize("name", PAGES)
-every_chapter = pytest.mark.parametrize(
-    "name", [name for name in PAGES if name.startswith("chapters/")]
-)
+chapters_alone = pytest.mark.parametrize("visit", CHAPTERS, indirect=True)
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def visit(request, browser, site):
+    """A page in a desktop browser, and what loading it took: look, do not touch.
+
+    Tests that only look share one load, which is what most of their time would go into.
+    """
+    seen, done, wrong = [], [], []
+    with empty_pages(browser) as new_page:
+        page = new_page()
+        page.on("request", lambda request: seen.append(request.url))
+        page.on("requestfinished", lambda request: done.append(request))
+        page.on("requestfailed", lambda request: wrong.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console",
+            lambda line: line.type in ("error", "warning") and wrong.append(line.text),
+        )
+        page.on(
+            "response",
+            lambda response: (
+                response.status >= 400
+                and wrong.append(f"{response.status} {response.url}")
+            ),
+        )
+        page.goto(site + request.param, wait_until="networkidle")
+        sizes = [request.sizes() for request in done]
+        bytes_ = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
+        yield SimpleNamespace(
+            name=request.param, page=page, seen=seen, wrong=wrong, bytes=bytes_
+        )
 
 
 def evaluate_all(page, selector, function):
@@ -33,57 +65,37 @@ def test_index_leads_to_the_root(open_page, site):
     page.wait_for_url(site + ROOT)
 
 
-@every_page
-def test_loads_from_here_alone_and_without_errors(new_page, site, name):
-    page = new_page()
-    seen, done, wrong = [], [], []
-    page.on("request", lambda request: seen.append(request.url))
-    page.on("requestfinished", lambda request: done.append(request))
-    page.on("requestfailed", lambda request: wrong.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda line: line.type in ("error", "warning") and wrong.append(line.text),
-    )
-    page.on(
-        "response",
-        lambda response: (
-            response.status >= 400 and wrong.append(f"{response.status} {response.url}")
-        ),
-    )
-    page.goto(site + name, wait_until="networkidle")
-    assert seen
-    assert [url for url in seen if not url.startswith((site, "data:"))] == []
-    assert wrong == []
-    sizes = [request.sizes() for request in done]
-    transferred = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
-    assert 20_000 < transferred < 600_000  # bytes, with gzip
+def test_loads_from_here_alone_and_without_errors(visit, site):
+    assert visit.seen
+    elsewhere = [url for url in visit.seen if not url.startswith((site, "data:"))]
+    assert elsewhere == []
+    assert visit.wrong == []
+    assert 20_000 < visit.bytes < 600_000  # with gzip
 
 
-@every_page
-def test_every_icon_is_drawn_here(open_page, name):
-    page = open_page(name)
-    names = evaluate_all(page, "i.fa-solid, i.fas, i.fab", "i => i.className")
-    point = page.evaluate(
+def test_every_icon_is_drawn_here(visit):
+    point = visit.page.evaluate(
         """() => {
             const i = document.body.appendChild(document.createElement("i"));
             i.className = "fas";
-            return getComputedStyle(i, "::before").maskImage;
+            const mask = getComputedStyle(i, "::before").maskImage;
+            i.remove();
+            return mask;
         }"""
     )
-    drawn = evaluate_all(
-        page,
+    icons = evaluate_all(
+        visit.page,
         "i.fa-solid, i.fas, i.fab",
-        'i => getComputedStyle(i, "::before").maskImage',
-    )[:-1]
+        'e => [e.className, getComputedStyle(e, "::before").maskImage]',
+    )
     assert point.startswith('url("data:image/svg')
-    assert [n for n, mask in zip(names, drawn, strict=True) if mask == point] == []
-    assert all(mask.startswith('url("data:image/svg') for mask in drawn)
+    assert [name for name, mask in icons if mask == point] == []
+    assert all(mask.startswith('url("data:image/svg') for _, mask in icons)
 
 
-@every_chapter
-def test_formulas_are_laid_out_by_the_browser(open_page, name):
-    page = open_page(name)
+@chapters_alone
+def test_formulas_are_laid_out_by_the_browser(visit):
+    page = visit.page
     boxes = evaluate_all(
         page,
         ".math",
@@ -108,9 +120,8 @@ def test_formulas_are_laid_out_by_the_browser(open_page, name):
     assert re.findall(r"\$\$|\\\(|\\\[|\\[a-z]{3,}|\{[a-z:]+\}`", prose) == []
 
 
-@every_page
-def test_images_load_and_have_alternative_text(open_page, name):
-    page = open_page(name)
+def test_images_load_and_have_alternative_text(visit):
+    page = visit.page
     images = evaluate_all(
         page,
         "img",
@@ -124,9 +135,8 @@ def test_images_load_and_have_alternative_text(open_page, name):
     assert bad == []
 
 
-@every_page
-def test_headings_are_in_order(open_page, name):
-    page = open_page(name)
+def test_headings_are_in_order(visit):
+    page = visit.page
     levels = evaluate_all(
         page,
         "h1, h2, h3, h4, h5, h6",
@@ -172,14 +182,13 @@ def test_the_reader_can_change_the_theme(open_page):
     assert page.evaluate(theme) == "dark"
 
 
-@every_chapter
-def test_can_be_read_without_javascript(open_page, name):
-    with_script = open_page(name)
-    without = open_page(name, java_script_enabled=False)
+@chapters_alone
+def test_can_be_read_without_javascript(visit, open_page):
+    without = open_page(visit.name, java_script_enabled=False)
     assert without.locator("h1").inner_text()
     for selector in ("article p", "article pre", "math", "article img"):
         all_of = without.locator(selector)
-        assert all_of.count() == with_script.locator(selector).count()
+        assert all_of.count() == visit.page.locator(selector).count()
     # Without the script that unfolds them, nothing may stay folded.
     hidden = evaluate_all(
         without,
@@ -189,10 +198,8 @@ def test_can_be_read_without_javascript(open_page, name):
     assert [text for text in hidden if text] == []
 
 
-@every_page
-def test_internal_links_resolve(open_page, site, name):
-    page = open_page(name)
-    broken = []
+def test_internal_links_resolve(visit, site):
+    page, broken = visit.page, []
     for url in set(evaluate_all(page, "a[href]", "e => e.href")):
         if not url.startswith(site):
             continue

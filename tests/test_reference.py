@@ -131,7 +131,7 @@ def test_without_records_the_results_say_so_and_how_to_record(results):
         ([0.93, 0.94, 0.92], [0.90, 0.91, 0.89], "average is better"),
         ([0.90, 0.91, 0.89], [0.93, 0.94, 0.92], "maximum is better"),
         ([0.93, 0.90, 0.92], [0.90, 0.93, 0.92], "the data do not decide"),
-        ([0.93], [0.90, 0.91], "+0.0300 from one pair: a first estimate"),
+        ([0.93], [0.90, 0.91], "+0.0300 from the one seed that both have"),
     ],
 )
 def test_results_decide_by_the_interval(results, tmp_path, average, maximum, expected):

@@ -48,7 +48,7 @@ def test_the_interval_decides(better, first, expected):
 def test_one_pair_decides_nothing(recorded):
     recorded(a=runs(0.9), b=runs(0.8))
     line, gaps = report.compare("A", "B", ARMS)
-    assert "+0.1000 from one pair: a first estimate, without an interval" in line
+    assert "+0.1000 from the one seed that both have: a first estimate" in line
     assert [gap.n for gap in gaps.values()] == [1]
 
 
@@ -61,10 +61,34 @@ def test_what_is_missing_names_its_command_and_no_other(recorded):
 
 def test_a_note_names_the_runs_that_it_is_about(recorded):
     noted = runs(0.9, 0.8, note="A busy machine.")
-    assert report.notes("A", [*runs(0.7), *noted]) == [
-        "- A, seed 0, 1: A busy machine."
+    assert report.notes({"A": [*runs(0.7), *noted]}) == [
+        "- A, seeds 0, 1: A busy machine."
     ]
+    both = {"A": [*runs(0.7), *noted], "B": noted[1:]}
+    assert report.notes(both) == ["- A, seeds 0, 1; B, seed 1: A busy machine."]
     recorded(a=noted)
     table = report.runs_table(ARMS)
-    assert "- A, seed 0, 1: A busy machine." in table
+    assert "- All runs: A busy machine." in table
     assert "| B | not recorded yet | – |" in table
+    assert report.notes({"A": runs(0.7), "B": []}) == []
+
+
+def test_where_nothing_depends_on_the_seed_the_table_says_so(recorded):
+    recorded(a=runs(0.7, 0.7, 0.7 + 1e-9))
+    row = next(row for row in report.runs_table(ARMS).split("\n") if "| A" in row)
+    assert row.replace("\xa0", " ").startswith("| A | 0.7000 with every seed | – |")
+
+
+def test_a_verdict_that_hangs_on_its_last_digit_says_so():
+    barely = records.Summary(0.0068, 0.0027, (0.00004, 0.01356), 3)
+    text = report.verdict(barely, "A", "B")
+    assert text.endswith("A is better, by an interval that only just excludes zero")
+    clearly = records.Summary(0.0068, 0.0027, (0.0001, 0.0135), 3)
+    assert report.verdict(clearly, "A", "B").endswith("A is better")
+
+
+def test_precision_is_named_in_words():
+    (run,) = runs(0.9)
+    assert report.hardware(run).endswith(", mixed precision (bf16)")
+    run["device"] = run["device"] | {"precision": "64-true"}
+    assert report.hardware(run).endswith(", 64-true")

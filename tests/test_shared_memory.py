@@ -169,7 +169,12 @@ def test_eval_and_no_grad(memory):
 
 def test_no_images():
     lean, plain = (net.eval() for net in blocks("shared", bottleneck=2))
-    assert lean(batch(0, 4, 3, 3)).shape == plain(batch(0, 4, 3, 3)).shape
+    X = batch(0, 4, 3, 3).requires_grad_()
+    assert lean(X).shape == plain(X).shape
+    lean(X).sum().backward()
+    assert not any(p.grad.any() for p in lean.parameters())
+    with pytest.raises(ValueError, match="found 0 values per channel"):
+        lean.train()(X)
 
 
 @pytest.mark.parametrize("memory", LEAN)
@@ -364,6 +369,7 @@ def test_a_second_derivative_is_refused():
         lambda layer: layer.append(nn.Dropout(0.1)),
         lambda layer: layer.__setitem__(1, nn.ELU()),
         lambda layer: layer.__setitem__(0, nn.BatchNorm2d(4, affine=False)),
+        lambda layer: setattr(layer[0], "bias", None),
         lambda layer: layer[0].register_forward_hook(lambda *_: None),
         lambda layer: layer.register_full_backward_hook(lambda *_: None),
         lambda layer: setattr(layer[2], "padding_mode", "reflect"),
@@ -380,9 +386,12 @@ def test_other_layers_are_refused(change):
 
 def test_other_transitions_and_stems_are_refused():
     net = DenseNet(4, 2, (1, 1), memory="shared")
-    net.net.transition1[1] = nn.ELU()
-    with pytest.raises(ValueError, match="memory='shared' computes .* pooling betwee"):
-        net(torch.randn(2, 1, 32, 32))
+    change = {1: nn.ELU(), 2: nn.Conv2d(6, 6, 2, stride=2)}  # a pooling with weights
+    for i, module in change.items():
+        kept, net.net.transition1[i] = net.net.transition1[i], module
+        with pytest.raises(ValueError, match="computes .* pooling between blocks"):
+            net(torch.randn(2, 1, 32, 32))
+        net.net.transition1[i] = kept
     net.net.stem[0].register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="without hooks; found _ImageNetStem"):
         net(torch.randn(2, 1, 32, 32))
@@ -397,6 +406,76 @@ def test_who_looks_at_a_block_sees_what_it_returns():
     net.net.transition1.register_forward_hook(lambda *_: seen.append("transition"))
     torch.testing.assert_close(net(X), expected)
     assert seen == [(2, 6, 8, 8), "transition"]
+
+
+@pytest.mark.parametrize("change", [None, "num_batches_tracked", "running_mean"])
+def test_statistics_that_are_only_there_in_part(change):
+    results = []
+    for net in blocks("shared"):
+        if change:
+            net.layers[1][0].register_buffer(change, None)
+        if change == "running_mean":
+            net.layers[1][0].register_buffer("running_var", None)
+        results.append((net(batch(2, 4, 3, 3)), dict(net.named_buffers())))
+    (Y, buffers), (expected, of_plain) = results
+    assert_equal([Y], [expected])
+    assert buffers.keys() == of_plain.keys()
+    for name, buffer in buffers.items():
+        assert_equal([buffer], [of_plain[name]])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_another_number_of_channels_is_refused(channels):
+    block, _ = blocks("shared")
+    words = f"{channels} channels came to a batch normalisation of 4"
+    for stage in (block, TransitionBlock(4, 3, memory="shared").double()):
+        with pytest.raises(ValueError, match=words):
+            stage(batch(2, channels, 6, 6))
+
+
+def test_weights_that_are_exchanged_before_the_backward_pass():
+    """As `functional_call` does, which puts the module's own back at once."""
+    results = []
+    for memory in ("shared", "plain"):
+        torch.manual_seed(0)
+        net = DenseNet(4, 2, (1, 1), memory=memory).double()
+        others = {name: p.detach() + 0.1 for name, p in net.named_parameters()}
+        others = {name: p.requires_grad_() for name, p in others.items()}
+        Y = torch.func.functional_call(net, others, batch(2, 1, 32, 32))
+        results.append(torch.autograd.grad(Y.square().sum(), list(others.values())))
+    assert_equal(*results)
+
+
+def test_a_channel_that_does_not_vary_has_no_gradient_for_its_scale():
+    """In half precision, a sum of g * x and one of g would not cancel."""
+    block, _ = blocks("shared")
+    X = batch(2, 4, 6, 6).float()
+    X[:, 1] = 3.3
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        Y = block.float()(X.bfloat16())
+    Y.float().square().sum().backward()
+    of_scale = block.layers[0][0].weight.grad
+    assert of_scale[1].abs() < 1e-3 * of_scale.abs().max()
+
+
+def test_a_backward_pass_under_autocast():
+    torch.manual_seed(0)
+    net, X = DenseNet(4, 2, (1, 1), memory="shared"), torch.randn(2, 1, 32, 32)
+    (expected,) = torch.autograd.grad(net(X).sum(), net.net.stem[0].weight)
+    loss = net(X).sum()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss.backward()
+    found = net.net.stem[0].weight.grad
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_in_evaluation_an_image_does_not_spoil_another():
+    block, _ = blocks("shared")
+    X = batch(3, 4, 3, 3)
+    X[1, 0, 0, 0] = torch.nan
+    X.requires_grad_()
+    block.eval()(X).sum().backward()
+    assert X.grad[[0, 2]].isfinite().all()
 
 
 def test_weights_that_change_before_the_backward_pass_are_refused():
@@ -446,7 +525,9 @@ def test_without_values():
 @pytest.mark.parametrize("memory", ["plain", *LEAN])
 def test_one_value_a_channel_is_refused(memory):
     block, _ = blocks(memory)
-    with pytest.raises(ValueError, match="(?i)more than 1 value per channel|one value"):
+    with pytest.raises(
+        ValueError, match="(?i)more than 1 value per channel|found 1 value"
+    ):
         block(batch(1, 4, 1, 1))
 
 

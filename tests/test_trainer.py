@@ -110,6 +110,27 @@ def test_averages_count_every_example_once():
     assert abs(sum(of_batches) / 3 - expected["loss"]) > 1e-3  # not this
 
 
+def test_one_process_averages_without_its_device(monkeypatch):
+    """Apple's GPU has no float64, and a reduction goes through the device."""
+    trainer = quiet()
+    monkeypatch.setattr(trainer.fabric, "all_reduce", None)
+    (row,) = trainer.fit(classifier(), Pictures())
+    assert math.isfinite(row["val_loss"])
+
+
+def test_old_gradients_are_gone_before_the_forward_pass(monkeypatch):
+    model, seen = classifier(), []
+    step = model.training_step
+
+    def training_step(batch):
+        seen.append([p.grad for p in model.parameters()])
+        return step(batch)
+
+    monkeypatch.setattr(model, "training_step", training_step)
+    quiet().fit(model, Pictures())
+    assert len(seen) == 3 and all(g is None for grads in seen for g in grads)
+
+
 def test_evaluate_equals_a_loop_by_hand():
     model, data = classifier(), Pictures()
     model.train()

@@ -5,7 +5,7 @@ import re
 import statistics
 from pathlib import Path
 
-from d2l_dense import plots, records
+from d2l_dense import plots, records, report
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BENCH = records.RESULTS / "bench.json"
@@ -25,13 +25,11 @@ def figures():
             if not runs:
                 continue
             minutes = records.summarise(runs, "seconds").mean / 60
-            kinds = sorted({run["device"]["precision"] for run in runs})
-            names = sorted({run["device"]["name"] for run in runs})
             accuracy = [
                 f"{records.summarise(runs, f'{split}_accuracy'):.4f}"
                 for split in ("val", "test")
             ]
-            hardware = f"{', '.join(names)} ({device}, {', '.join(kinds)})"
+            hardware = f"{report.conditions(runs)[1]} ({device})"
             who = recipe.partition(":")[0]
             notes |= {f"{who}: {run['note']}" for run in runs if "note" in run}
             rows.append([recipe, *accuracy, hardware, f"{minutes:.0f}"])
@@ -48,8 +46,8 @@ def speed(run):
     )
     device = run["device"]
     text = (
-        f"Training end to end (`make bench`), {device['name']}, {device['cores']} "
-        f"cores, {device['precision']}: {ours:.0f} images/s against {theirs:.0f} "
+        f"Training end to end (`make bench`), {report.hardware(run)}, "
+        f"{device['cores']} cores: {ours:.0f} images/s against {theirs:.0f} "
         f"D2L's way, {run['ratio']:.2f} times as many ({min(run['ratios']):.2f} to "
         f"{max(run['ratios']):.2f} over {run['turns']} turns), at "
         f"{run['share_of_product_flops']:.0%} of the rate of matrix products."
