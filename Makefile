@@ -91,7 +91,12 @@ install: .venv/.installed ## make .venv and install into it
 .venv/.installed: requirements.txt requirements-d2l.txt pyproject.toml \
 		tools/install.sh
 	@PYTHON='$(PYTHON)' sh tools/install.sh
-	@touch $@
+	@pwd > $@
+
+# The .venv of a folder that was copied or moved imports from where it was.
+ifneq ($(shell cat .venv/.installed 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.installed
+endif
 
 data: install ## find or fetch Fashion-MNIST, and verify it
 	@$(py) -m d2l_dense.data

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from d2l_dense.checks import check_choice, check_positive
+from d2l_dense.checks import check_bool, check_choice, check_positive
 from d2l_dense.cost import MEMORY
 from d2l_dense.pools import POOLS
 from d2l_dense.recompute import Lean, recompute
@@ -40,6 +40,7 @@ def conv_block(
     "Bottleneck layers". Chapter: "Dense blocks".
     """
     check_positive(in_channels=in_channels, growth_rate=growth_rate)
+    check_bool(bias=bias)
     layers: list[nn.Module] = []
     if bottleneck is not None:
         check_positive(bottleneck=bottleneck)
@@ -151,6 +152,7 @@ class TransitionBlock(Lean):
         memory: str = "plain",
     ) -> None:
         check_positive(in_channels=in_channels, out_channels=out_channels)
+        check_bool(bias=bias)
         check_choice("pool", pool, POOLS)
         check_choice("memory", memory, MEMORY)
         super().__init__(

@@ -3,6 +3,7 @@
 import copy
 import io
 import os
+import secrets
 import tempfile
 import zipfile
 from contextlib import suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
+from torch.optim import Optimizer
 
 FORMAT = "d2l_dense checkpoint, version 1"
 
@@ -21,14 +24,15 @@ def replace_file(path: Path, data: bytes) -> None:
         OSError: if the folder cannot be written or the disk is full; the old
             file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    target = Path(path).resolve()  # what a link leads to
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException as error:  # Ctrl-C too
         with suppress(OSError):
             temporary.unlink()
@@ -55,6 +59,37 @@ def check_folder(folder: Path) -> None:
             error.errno,
             f"cannot write to {folder}: {error.strerror}. Choose another folder",
         ) from None
+
+
+def cache_folder() -> Path:
+    """Where this user keeps files between runs; without a home, the folder `data`."""
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return Path(caches, "d2l_dense").expanduser()
+    except RuntimeError:
+        return Path("data")
+
+
+def identity(model: Module, data: object, optimizer: Optimizer) -> dict[str, Any]:
+    """What tells a run from another: its model's, data's and optimizer's arguments.
+
+    Left out is what leads to the same numbers: the memory strategy, where the data
+    lie, and how many processes load them.
+    """
+    arguments: dict[str, Any] = {}
+    for name, part in {"model": model, "data": data}.items():
+        arguments[name] = type(part).__name__
+        for key, value in getattr(part, "hparams", {}).items():
+            if key not in ("memory", "root", "num_workers") and _plain(value):
+                arguments[f"{name}'s {key}"] = value
+    arguments["parameters"] = sum(p.numel() for p in model.parameters())
+    return arguments | {f"optimizer's {k}": v for k, v in optimizer.defaults.items()}
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 class Checkpoint:

@@ -5,6 +5,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -29,14 +30,26 @@ def check_number(
         raise ValueError(f"{name}={value!r}: expected {allowed}")
 
 
+def check_bool(**arguments: bool) -> None:
+    """Raise a ValueError that names the first argument neither True nor False."""
+    for name, value in arguments.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: expected True or False")
+
+
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise a ValueError that lists the choices if an argument is none of them."""
     if value not in (choices := tuple(choices)):
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
 
 
-def check_images(X: Tensor, in_channels: int, side: int) -> None:
-    """Raise a ValueError unless X is a batch of images of `side` pixels or more."""
+def check_images(X: Tensor, in_channels: int, side: int, dtype: torch.dtype) -> None:
+    """Raise a ValueError unless X is a batch of images of `side` pixels or more.
+
+    Their type has to be that of the weights, `dtype`, but for autocast.
+    """
+    if not isinstance(X, Tensor):
+        raise ValueError(f"images in a {type(X).__name__}: expected a torch.Tensor")
     if X.ndim != 4 or X.shape[1] != in_channels or not len(X):
         expected = f"(N, {in_channels}, H, W), N at least 1"
         raise ValueError(f"images of shape {tuple(X.shape)}: expected {expected}")
@@ -44,6 +57,8 @@ def check_images(X: Tensor, in_channels: int, side: int) -> None:
         raise ValueError(
             f"images of type {X.dtype}: expected floats, such as X.float() / 255"
         )
+    if X.dtype != dtype and not torch.is_autocast_enabled(X.device.type):
+        raise ValueError(f"images of type {X.dtype}: expected {dtype}, the weights'")
     if min(X.shape[2:]) < side:
         h, w = X.shape[2:]
         raise ValueError(

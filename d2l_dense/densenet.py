@@ -17,6 +17,7 @@ from d2l_dense.checks import (
     is_count,
 )
 from d2l_dense.out_of_memory import explained
+from d2l_dense.pools import POOLS
 from d2l_dense.stages import Stages
 from d2l_dense.stems import STEMS, initialise
 from d2l_dense.variants import VARIANTS, from_torchvision, torchvision_names
@@ -89,6 +90,7 @@ class DenseNet(d2l.Classifier):
         check_number("momentum", momentum, lambda x: 0 <= x < 1, "0 <= momentum < 1")
         check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
         check_choice("stem", stem, STEMS)
+        check_choice("pool", pool, POOLS)
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
@@ -132,7 +134,11 @@ class DenseNet(d2l.Classifier):
         """
         pixels = 2 ** (len(self.arch) - 1)  # that block 1 needs, a side
         shrinks = self.stem == "imagenet"  # to a quarter, rounded up
-        check_images(X, self.in_channels, 4 * pixels - 3 if shrinks else pixels)
+        side, dtype = (
+            4 * pixels - 3 if shrinks else pixels,
+            next(self.parameters()).dtype,
+        )
+        check_images(X, self.in_channels, side, dtype)
         h, w = ((-(-side // 4) if shrinks else side) // pixels for side in X.shape[2:])
         if self.training and len(X) * h * w == 1:
             raise ValueError(

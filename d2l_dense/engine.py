@@ -1,10 +1,8 @@
 """What the trainer stands on: devices, precision, layout, averages."""
 
 import os
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from d2l import torch as d2l
@@ -25,6 +23,18 @@ def check_schedule(schedule: object) -> None:
             f"schedule={schedule!r}: expected a function of an optimizer and the "
             "number of steps, such as d2l_dense.one_cycle"
         )
+
+
+def make_optimizer(model: d2l.Module) -> Optimizer:
+    """What the model configures; a TypeError if that is not one torch optimizer."""
+    optimizer = model.configure_optimizers()
+    if not isinstance(optimizer, Optimizer):
+        found = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+        raise TypeError(
+            f"{type(model).__name__}.configure_optimizers returned {found}; expected "
+            "one torch.optim.Optimizer"
+        )
+    return optimizer
 
 
 def make_scheduler(
@@ -142,43 +152,3 @@ class Report:
                 both = fabric.all_reduce(both, reduce_op="sum")
             averages[WORDS.get(key, key)] = (both[0] / both[1]).item()
         return averages
-
-
-class LossWatch:
-    """Stop a run whose loss is not finite.
-
-    Reading a loss waits for the device, so it looks once a second, and at the end.
-    """
-
-    def __init__(self, epoch: str, checkpoint: str | Path | None) -> None:
-        self.epoch, self.checkpoint = epoch, checkpoint
-        self.losses: list[Tensor] = []
-        self.rates: list[float] = []
-        self.looked = time.monotonic()
-
-    def add(self, loss: Tensor, rate: float) -> bool:
-        """Note the loss of a step and its learning rate; True if it looked."""
-        self.losses.append(loss.detach())
-        self.rates.append(rate)
-        if time.monotonic() - self.looked < 1:
-            return False
-        self.check()
-        self.looked = time.monotonic()
-        return True
-
-    def check(self) -> None:
-        """Raise a FloatingPointError at the first loss that is not finite."""
-        if not self.losses:
-            raise ValueError("there is no batch to train on")
-        finite = torch.stack(self.losses).isfinite().tolist()
-        if all(finite):
-            return
-        step = finite.index(False)
-        kept = ""
-        if self.checkpoint and Path(self.checkpoint).exists():
-            kept = f"; {self.checkpoint} holds the last good epoch"
-        raise FloatingPointError(
-            f"the loss is {self.losses[step].item()} in {self.epoch}, step {step + 1}, "
-            f"at a learning rate of {self.rates[step]:.3g}{kept}. A lower rate or "
-            "gradient_clip_val may help"
-        )

@@ -7,7 +7,7 @@ from d2l import torch as d2l
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from d2l_dense.checks import check_number, check_positive, is_count
+from d2l_dense.checks import check_bool, check_number, check_positive, is_count
 
 
 class DenseMLP(d2l.Module):
@@ -59,6 +59,7 @@ class DenseMLP(d2l.Module):
         super().__init__()
         self.save_hyperparameters()
         check_positive(num_inputs=num_inputs, growth_rate=growth_rate)
+        check_bool(norm=norm)
         if not isinstance(arch, tuple | list) or not all(map(is_count, arch)):
             raise ValueError(
                 f"arch={arch!r}: expected the number of layers of each dense block, "

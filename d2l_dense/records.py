@@ -39,7 +39,7 @@ def write(record: Record, folder: Path = RESULTS) -> Path:
         ValueError: if it does not fit the schema, or a number is not finite.
         OSError: if the folder cannot be written.
     """
-    place = _place(record, folder)
+    place = _place(record, Path(folder))
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     replace_file(place, text.encode())
     return place
@@ -53,7 +53,7 @@ def load(
     Raises:
         ValueError: if a file is not a record; names the file and the reason.
     """
-    found = []
+    found, folder = [], Path(folder)
     for place in folder.glob(f"{experiment}-{arm}-*-{device}.json"):
         try:
             text = place.read_text(encoding="utf-8")
@@ -113,7 +113,9 @@ def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> S
         ValueError: as `summarise`, or if the two have no seed in common.
     """
     first, second = list(first), list(second)
-    _check([*first, *second], key)
+    for side in (first, second):
+        _check(side, key)
+    _check_device([*first, *second])
     values = {record["seed"]: record[key] for record in second}
     pairs = [(r[key], values[r["seed"]]) for r in first if r["seed"] in values]
     if not pairs:
@@ -122,10 +124,23 @@ def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> S
 
 
 def _check(records: Sequence[Record], key: str) -> None:
-    """Refuse records that lack the figure, or are of more than one type of device."""
+    """Refuse records that lack the figure, are of several arms, or repeat a seed."""
     missing = [f"seed {r['seed']} of {r.get('arm')}" for r in records if key not in r]
     if missing:
         raise ValueError(f"no {key} in {', '.join(missing)}")
+    arms = {f"{r['experiment']} {r['arm']}" for r in records if "arm" in r}
+    if len(arms) > 1:
+        raise ValueError(
+            f"records of {', '.join(sorted(arms))}: expected those of one arm; name it "
+            "in records.load"
+        )
+    _check_device(records)
+    seeds = [r["seed"] for r in records]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"records of the seeds {seeds}: expected each seed once")
+
+
+def _check_device(records: Sequence[Record]) -> None:
     devices = {r["device"]["type"] for r in records if "device" in r}
     if len(devices) > 1:
         raise ValueError(

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from d2l_dense import engine
 from d2l_dense.allocator import keep_freed_memory
-from d2l_dense.checkpoint import Checkpoint
-from d2l_dense.checks import check_number, check_positive
+from d2l_dense.checkpoint import Checkpoint, identity
+from d2l_dense.checks import check_bool, check_number, check_positive
+from d2l_dense.loss_watch import LossWatch, check_row
 from d2l_dense.out_of_memory import explained
 from d2l_dense.processes import agree, share, split
 
@@ -63,6 +64,7 @@ class Trainer(d2l.HyperParameters):
     ) -> None:
         self.save_hyperparameters()
         check_positive(max_epochs=max_epochs)
+        check_bool(progress=progress)
         check_number("gradient_clip_val", gradient_clip_val, lambda x: x >= 0, ">= 0")
         check_number("seed", seed, lambda x: x >= 0 and x % 1 == 0, "0, 1, 2, ...")
         engine.check_schedule(schedule)
@@ -97,14 +99,18 @@ class Trainer(d2l.HyperParameters):
         self.train_batch_idx = len(self.history) * self.num_train_batches
         for epoch in range(len(self.history), self.max_epochs):
             self.epoch = epoch
-            self.history.append(self.fit_epoch())
+            self.history.append(row := self.fit_epoch())
+            check_row(row, self.checkpoint)
             if self._checkpoint and self.fabric.is_global_zero:
                 self._checkpoint.save(self.history)
+            if self._speaks and not sys.stderr.isatty():
+                print(", ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
             self.fabric.barrier()
         return self.history
 
     def prepare_data(self, data: d2l.DataModule) -> None:
         """Make the loaders, on the device if the data can rest there."""
+        self.data = data
         if hasattr(data, "to"):
             data.to(self.device)
         self.val_dataloader = data.val_dataloader()
@@ -117,22 +123,19 @@ class Trainer(d2l.HyperParameters):
         model.trainer, self.model = self, model
         engine.materialise(model, self.train_dataloader)
         engine.place(model, self.device)
-        optimizer = model.configure_optimizers()
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                f"{type(model).__name__}.configure_optimizers returned "
-                f"{type(optimizer).__name__}; expected one torch.optim.Optimizer"
-            )
+        optimizer = engine.make_optimizer(model)
         steps = self.max_epochs * self.num_train_batches
         self._scheduler = engine.make_scheduler(self.schedule, optimizer, steps)
-        run = {"model": type(model).__name__, "steps": steps, "seed": self.seed}
-        run["parameters"] = sum(p.numel() for p in model.parameters())
-        run["gradient_clip_val"] = self.gradient_clip_val
-        run |= {f"optimizer's {k}": v for k, v in optimizer.defaults.items()}
+        run = identity(model, self.data, optimizer)
+        run |= {"steps": steps, "seed": self.seed, "precision": self.precision}
+        run |= {"gradient_clip_val": self.gradient_clip_val}
+        run |= {"schedule": type(self._scheduler).__name__}
         parts = {"model": model, "optimizer": optimizer, "schedule": self._scheduler}
         parts["scaler"] = getattr(self.fabric.strategy.precision, "scaler", None)
         self._checkpoint = self.checkpoint and Checkpoint(
-            Path(self.checkpoint), run, **{k: v for k, v in parts.items() if v}
+            Path(self.checkpoint).expanduser(),
+            run,
+            **{k: v for k, v in parts.items() if v},
         )
         self._wrapped, self.optim = self.fabric.setup(model, optimizer)
 
@@ -151,8 +154,6 @@ class Trainer(d2l.HyperParameters):
             val = self.evaluate(self.model, self.val_dataloader)
             row |= {f"val_{key}": value for key, value in val.items()}
         row |= {"lr": lr, "seconds": time.perf_counter() - start}
-        if self._speaks and not sys.stderr.isatty():
-            print(", ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
         return row
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
@@ -169,7 +170,7 @@ class Trainer(d2l.HyperParameters):
 
     def _train(self) -> dict[str, float]:
         model = self._wrapped.train()
-        watch = engine.LossWatch(f"epoch {self.epoch + 1}", self.checkpoint)
+        watch = LossWatch(f"epoch {self.epoch + 1}", self.checkpoint)
         shown = self._speaks and sys.stderr.isatty()
         bar = tqdm(self.train_dataloader, watch.epoch, disable=not shown)
         with engine.Report(self.model) as report:

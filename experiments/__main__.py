@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from d2l_dense import Trainer, records
-from d2l_dense.checkpoint import check_folder
+from d2l_dense.checkpoint import cache_folder, check_folder
 from experiments import overview
 from experiments.training import Run
 
@@ -23,7 +23,7 @@ NAMES = (
     "reuse",
     "sparse",
 )
-CHECKPOINTS = Path("~/.cache/d2l_dense/checkpoints").expanduser()
+CHECKPOINTS = cache_folder() / "checkpoints"
 
 
 def count(text: str) -> int:
@@ -35,7 +35,7 @@ def count(text: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES)
-    parser.add_argument("--seeds", type=count, default=1, help="seeds 0, 1, … (1)")
+    parser.add_argument("--seeds", type=count, default=1, help="seeds 0, 1, ... (1)")
     parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto"
@@ -54,6 +54,8 @@ def main() -> None:
     if options.name is None:
         if options.arms or options.note or options.source or options.submit:
             parser.error(f"for which experiment? There are {', '.join(NAMES)}")
+        if not options.results.is_dir():
+            parser.error(f"--results {options.results}: there is no such folder")
         device = Trainer(accelerator=options.device, progress=False).device.type
         print("\n".join(overview.lines(NAMES, device, options.results)))
         return
@@ -71,6 +73,9 @@ def main() -> None:
     trainer = Trainer(accelerator=options.device)
     device, first = trainer.device.type, trainer.fabric.is_global_zero
     if options.submit:
+        if options.submit.is_dir():
+            parser.error(f"--submit {options.submit} is a folder: expected a file")
+        check_folder(options.submit.parent)
         experiment.submit(options.submit, device)
         print(f"wrote {options.submit}")
         return
@@ -78,9 +83,9 @@ def main() -> None:
         check_folder(folder)
     for seed in range(options.seeds):
         for arm in arms:
-            place = records.path(options.name, arm, seed, device, options.results)
-            if place.exists():
-                print(f"{place.name} is there")
+            found = records.load(options.name, arm, device, options.results)
+            if seed in [record["seed"] for record in found]:
+                print(f"{records.path(options.name, arm, seed, device).name} is there")
                 continue
             run = Run(options.name, arm, seed, device, options.checkpoints)
             record = experiment.execute(run)
@@ -95,3 +100,5 @@ if __name__ == "__main__":
         main()
     except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on from the last whole epoch.")

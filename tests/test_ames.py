@@ -248,6 +248,9 @@ def test_other_ames_data_are_refused(frame, monkeypatch):
         ({"num_folds": 2.0}, "num_folds=2.0: expected a whole number, 1 or more"),
         ({"num_folds": 1}, "num_folds=1: expected 2 or more"),
         ({"fold": 5}, "fold=5: expected one of 0 to 4"),
+        ({"fold": True}, "fold=True: expected one of 0 to 4"),
+        ({"fold": 0.0}, "fold=0.0: expected one of 0 to 4"),
+        ({"seed": None}, "seed=None: expected 0, 1, 2"),
     ],
 )
 def test_wrong_arguments(options, words):
@@ -329,5 +332,7 @@ def test_sales_of_other_types_are_read_and_impossible_ones_refused():
     some = data.features[:3]
     numbers = some.assign(MSSubClass=some["MSSubClass"].astype(int))
     assert torch.equal(data.inputs(some), data.inputs(numbers))
+    floats = some.assign(MSSubClass=some["MSSubClass"].astype(float))  # with a gap
+    assert torch.equal(data.inputs(some), data.inputs(floats))
     with pytest.raises(ValueError, match="LotArea=-5.0, which cannot be"):
         data.inputs(some.assign(LotArea=-5.0))

@@ -185,6 +185,14 @@ def test_what_is_recorded_is_not_run_again(experiment, tmp_path, monkeypatch, ca
     assert place.read_bytes() == before
 
 
+def test_a_cut_record_is_not_taken_for_a_run(experiment, tmp_path):
+    (tmp_path / "results").mkdir()
+    place = records.path("densenet", "ours", 0, "cpu", tmp_path / "results")
+    place.touch()
+    with pytest.raises(ValueError, match=f"{place} is not JSON"):
+        experiment("densenet", "--device", "cpu", "--arms", "ours")
+
+
 def test_seeds_and_arms(experiment, tmp_path, monkeypatch):
     ran = []
 

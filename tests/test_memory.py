@@ -284,6 +284,11 @@ def test_other_errors_are_left_alone():
         (torch.zeros(32, 32), r"\(32, 32\): expected \(N, 1, H, W\)"),
         (torch.zeros(0, 1, 32, 32), "N at least 1"),
         (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), "uint8: expected floats"),
+        (
+            torch.zeros(2, 1, 32, 32).double(),
+            "float64: expected torch.float32, the",
+        ),
+        (torch.zeros(2, 1, 32, 32).numpy(), "in a ndarray: expected a torch.Tensor"),
         (torch.zeros(2, 1, 28, 28), "28x28 pixels: this many blocks need .* 29x29"),
         (torch.zeros(1, 1, 32, 32), "one image, of one pixel .* two or more"),
     ],

@@ -283,6 +283,19 @@ def test_only_seeds_of_both_are_compared():
         records.difference(runs(0.9), [], "test_accuracy")
 
 
+def test_arms_and_seeds_are_not_mixed():
+    ours, theirs = runs(0.9, 0.8), runs(0.7, 0.6)
+    for run in theirs:
+        run["arm"] = "d2l"
+    with pytest.raises(ValueError, match="records of .* d2l, .* ours: expected .* arm"):
+        records.summarise([*ours, *theirs], "test_accuracy")
+    with pytest.raises(ValueError, match="records of .*expected those of one arm"):
+        records.difference(ours, [*ours, *theirs], "test_accuracy")
+    with pytest.raises(ValueError, match=r"seeds \[0, 1, 0, 1\]: expected each"):
+        records.summarise([*ours, *runs(0.7, 0.6)], "test_accuracy")
+    assert records.difference(ours, theirs, "test_accuracy").n == 2
+
+
 def test_devices_are_not_mixed():
     (here,) = runs(0.9)
     there = deepcopy(here)

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 from worker import classifier, order, train_in_double
 
-from d2l_dense import DenseNet, Trainer, engine, one_cycle
+from d2l_dense import DenseNet, Trainer, engine, loss_watch, one_cycle
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -308,7 +308,7 @@ def falling(optimizer, num_steps):
 
 
 def test_a_loss_that_is_not_finite_is_seen_within_a_second(monkeypatch):
-    monkeypatch.setattr(engine.time, "monotonic", count(0, 2).__next__)
+    monkeypatch.setattr(loss_watch.time, "monotonic", count(0, 2).__next__)
     steps = []
 
     def on_step(trainer):
@@ -396,8 +396,13 @@ def test_a_finished_run_is_not_trained_again(tmp_path, whole):
     [
         ({"seed": 4}, "its seed is 3, this run's is 4"),
         ({"max_epochs": 4}, "its steps is 9, this run's is 12"),
-        ({"schedule": None}, "this run needs model, optimizer"),
-        ({"lr": 0.2}, "its optimizer's lr is 0.1, this run's is 0.2"),
+        ({"schedule": None}, "its schedule is .*, this run's is 'NoneType'"),
+        ({"lr": 0.2}, "its model's lr is 0.1, this run's is 0.2"),
+        (
+            {"schedule": falling},
+            "its schedule is 'OneCycleLR', .* 'LambdaLR'",
+        ),
+        ({"precision": "64-true"}, "its precision is '32-true', this run's is '64-tr"),
         ({"gradient_clip_val": 2.0}, "its gradient_clip_val is 1.0, this run's is 2.0"),
     ],
 )
@@ -409,6 +414,39 @@ def test_the_checkpoint_of_another_run(tmp_path, monkeypatch, changes, words):
         changes = {}
     with pytest.raises(ValueError, match=f"^{path} belongs to another run: .*{words}"):
         run(path, **changes)
+
+
+def test_the_checkpoint_of_other_data(tmp_path):
+    """The same number of steps, and of parameters."""
+    path = tmp_path / "run.pt"
+    run(path)
+    trainer = quiet(3, schedule=one_cycle, seed=3, checkpoint=path, gradient_clip_val=1)
+    with pytest.raises(ValueError, match="its data's size is 8, this run's is 9"):
+        trainer.fit(classifier(), Pictures(size=9))
+
+
+def test_where_the_data_lie_makes_no_other_run(tmp_path):
+    path = tmp_path / "run.pt"
+    for root in ("here", "there"):
+        data = Pictures()
+        data.hparams = data.hparams | {"root": root, "num_workers": len(root)}
+        quiet(1, checkpoint=path).fit(classifier(), data)
+
+
+def test_a_last_step_that_spoils_the_weights_is_not_saved(tmp_path):
+    """Its loss was still finite: it is the validation that tells."""
+    path, model = tmp_path / "run.pt", classifier()
+    trainer = quiet(2, checkpoint=path)
+    data = Pictures(n=4)  # one step an epoch
+    trainer.fit(model, data)
+    before, model.lr = path.read_bytes(), 1e30
+    path.unlink()
+    model = classifier()
+    model.lr = 1e30
+    words = r"^val_loss is nan after epoch 1, at a learning rate of 1e\+30\. A lower"
+    with pytest.raises(FloatingPointError, match=words):
+        quiet(2, checkpoint=path).fit(model, data)
+    assert before and not path.exists()
 
 
 def test_the_checkpoint_of_another_model(tmp_path):
@@ -450,7 +488,7 @@ def test_an_optimizer_that_is_not_torchs():
         w=torch.tensor([2.0, -3.4]), b=4.2, num_train=8, num_val=8
     )
     words = (
-        "^LinearRegressionScratch.configure_optimizers returned SGD; "
+        "^LinearRegressionScratch.configure_optimizers returned d2l.torch.SGD; "
         "expected one torch.optim.Optimizer$"
     )
     with pytest.raises(TypeError, match=words):
@@ -462,7 +500,9 @@ def test_more_than_one_optimizer():
         def configure_optimizers(self):
             return [super().configure_optimizers()]
 
-    with pytest.raises(TypeError, match="Two.configure_optimizers returned list"):
+    with pytest.raises(
+        TypeError, match="Two.configure_optimizers returned builtins.list"
+    ):
         quiet().fit(Two(), Pictures())
 
 

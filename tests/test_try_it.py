@@ -1,5 +1,7 @@
 """d2l_dense/try_it: what a reader's code may be, and what the reader is told."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -234,7 +236,21 @@ def test_an_error_is_told_and_not_raised(check, capsys):
 
 
 @every_check
-@pytest.mark.parametrize("wrong", ["text", {}, object(), float("nan"), 1j, [None]])
+def test_an_exit_is_told_and_not_taken(check, capsys):
+    check(lambda *_: exit())
+    assert "stops with SystemExit" in capsys.readouterr().out
+
+
+@every_check
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("text", {}, object(), float("nan"), 1j, [None]),
+        *(Fraction(1, 3), 10**5000, torch.eye(2).to_sparse()),
+        torch.full((1, 2, 2, 2), torch.nan),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_wrong_type_is_told_and_not_raised(check, wrong, capsys):
     check(lambda *_: wrong)
     assert capsys.readouterr().out.startswith("Not right yet: ")

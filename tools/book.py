@@ -37,18 +37,31 @@ def fingerprint():
     return digest.hexdigest()
 
 
+def empty(folder):
+    """Leave an empty folder there; a link to one stays a link."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def main():
+    if (wanted := os.environ.get("SOLUTIONS", "1")) not in ("0", "1"):
+        sys.exit(f"SOLUTIONS={wanted}: expected 0, for a book without answers, or 1.")
     stamp = BUILD / "inputs.sha256"
     inputs = fingerprint()
     if not stamp.exists() or stamp.read_text() != inputs:
-        shutil.rmtree(BUILD, ignore_errors=True)
-        BUILD.mkdir()
+        empty(BUILD)
         stamp.write_text(inputs)
-    program = Path(sys.executable).with_name("jupyter-book")
-    solutions = os.environ.get("SOLUTIONS") != "0"
+    # Not the script in .venv/bin, which a copy of this folder has of the original.
+    run = "from jupyter_book.cli.main import main; main()"
+    program = [sys.executable, "-c", run]
+    solutions = wanted == "1"
     folder = ROOT if solutions else BUILD / "no-solutions"
     options = ["-n", "-W", "--keep-going", "--path-output", folder]
-    if subprocess.run([program, "build", *options, ROOT]).returncode:
+    if subprocess.run([*program, "build", *options, ROOT]).returncode:
         # Sphinx reports a page's warnings when it reads the page, and the next
         # run reads changed pages only: without this it would pass.
         shutil.rmtree(folder / "_build" / ".doctrees", ignore_errors=True)

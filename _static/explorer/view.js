@@ -119,6 +119,9 @@
 
   // Knobs.
   function toKnobs() {
+    for (const input of root.querySelectorAll("[aria-invalid]")) {
+      input.removeAttribute("aria-invalid");
+    }
     knob("blocks").value = state.arch.length;
     for (let i = 0; i < limits.blocks[1]; i++) {
       const input = knob(`layers${i + 1}`);
@@ -168,6 +171,8 @@
         input.setAttribute("aria-invalid", "true");
         throw error;
       }
+      // What another field holds is not what is shown: set it back.
+      if (root.querySelector("[aria-invalid]")) toKnobs();
       return echo();
     }
     toKnobs();

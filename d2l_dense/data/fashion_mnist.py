@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from d2l_dense.checks import check_positive
+from d2l_dense.checks import check_bool, check_positive
 from d2l_dense.data import files
 
 VALIDATION_PER_CLASS = 500
@@ -55,6 +55,7 @@ class FashionMNIST(d2l.FashionMNIST):
             raise ValueError(f"resize={resize!r}: expected (height, width) or an int")
         resize = tuple(resize)
         self.save_hyperparameters(ignore=["root"])
+        check_bool(flip=flip)
         check_positive(batch_size=batch_size, limit=1 if limit is None else limit)
         check_positive(**{"resize's height": resize[0], "resize's width": resize[1]})
 

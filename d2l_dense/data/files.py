@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 import numpy as np
 import torchvision
 
-from d2l_dense.checkpoint import replace_file
+from d2l_dense.checkpoint import cache_folder, replace_file
 
 NAMES = {  # name: (SHA-256 of the decompressed file, its bytes)
     "train-images-idx3-ubyte": (
@@ -77,7 +77,7 @@ def house_prices(root: str | Path | None = None) -> dict[str, Path]:
 def _places(root: str | Path | None) -> tuple[list[Path], Path]:
     """The folders to look into, and the one to fetch into."""
     named = [Path(name) for name in (root, os.environ.get(VARIABLE)) if name]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "d2l_dense")
+    cache = cache_folder()
     folders = [*named, Path("data"), Path("../data"), cache, Path("/", DEBIAN_FOLDER)]
     folders = [folder.expanduser() for folder in folders]
     return folders, (named or [cache])[0].expanduser()

@@ -95,6 +95,12 @@ def _cut(X: np.ndarray) -> np.ndarray:
     return np.clip(X, -3, 3)
 
 
+def _word(value: object) -> str:
+    """20, 20.0 and " 20" are one category: a column with a gap is read as floats."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()
+
+
 def check_sales(
     frame: pd.DataFrame, name: str | Path, priced: bool = True
 ) -> pd.DataFrame:
@@ -111,7 +117,7 @@ def check_sales(
     for column in columns:
         values, words = frame[column], column in GRADES or column in CATEGORIES
         if words:
-            frame[column] = [v if pd.isna(v) else str(v).strip() for v in values]
+            frame[column] = [v if pd.isna(v) else _word(v) for v in values]
             frame[column] = frame[column].astype(object)
         else:
             frame[column] = pd.to_numeric(values, errors="coerce").astype(float)

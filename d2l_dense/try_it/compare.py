@@ -46,7 +46,7 @@ def _verdict(
         if _agree(value, expected):
             continue
         told = f"gives {_show(value)}; expected: {_show(expected)}."
-        if isinstance(value, Exception):
+        if isinstance(value, BaseException):
             told = f"stops with {_error(value)}; expected: {_show(expected)}."
         elif _show(value) == _show(expected):
             told = "gives the right shape, but other numbers than expected."
@@ -76,11 +76,18 @@ def _outcome(function: Callable[..., Any], case: tuple) -> Any:
     """What a call returns, or the error that it raises."""
     try:
         return function(*copy.deepcopy(case))  # it may change its input in place
-    except Exception as error:  # whatever the reader's code may raise
+    except (Exception, SystemExit) as error:  # whatever the reader's code may raise
         return error
 
 
 def _agree(value: Any, expected: Any) -> bool:
+    try:
+        return _same(value, expected)
+    except Exception:  # what cannot be compared is not the same
+        return False
+
+
+def _same(value: Any, expected: Any) -> bool:
     if isinstance(expected, Exception):
         return type(value) is type(expected)
     if isinstance(expected, tuple):
@@ -98,6 +105,13 @@ def _agree(value: Any, expected: Any) -> bool:
 
 
 def _show(value: Any) -> str:
+    try:
+        return _text(value)
+    except Exception:  # a fraction, or a number too large for a float
+        return f"an object of type {type(value).__name__}"
+
+
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Real) and not isinstance(value, bool):
@@ -114,7 +128,7 @@ def _show(value: Any) -> str:
     return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
-def _error(error: Exception) -> str:
+def _error(error: BaseException) -> str:
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.line for frame in frames if frame.filename != __file__]
