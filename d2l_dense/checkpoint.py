@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import Module
-from torch.optim import Optimizer
 
 FORMAT = "d2l_dense checkpoint, version 1"
 
@@ -70,7 +68,9 @@ def cache_folder() -> Path:
         return Path("data")
 
 
-def identity(model: Module, data: object, optimizer: Optimizer) -> dict[str, Any]:
+def identity(
+    model: "torch.nn.Module", data: object, optimizer: "torch.optim.Optimizer"
+) -> dict[str, Any]:
     """What tells a run from another: its model's, data's and optimizer's arguments.
 
     Left out is what leads to the same numbers: the memory strategy, where the data
