@@ -43,6 +43,12 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
 
 
+def autocasts(X: Tensor) -> bool:
+    """Whether autocast is on for the device that a tensor is on."""
+    kind = X.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def check_images(X: Tensor, in_channels: int, side: int, dtype: torch.dtype) -> None:
     """Raise a ValueError unless X is a batch of images of `side` pixels or more.
 
@@ -57,7 +63,7 @@ def check_images(X: Tensor, in_channels: int, side: int, dtype: torch.dtype) -> 
         raise ValueError(
             f"images of type {X.dtype}: expected floats, such as X.float() / 255"
         )
-    if X.dtype != dtype and not torch.is_autocast_enabled(X.device.type):
+    if X.dtype != dtype and not autocasts(X):
         raise ValueError(f"images of type {X.dtype}: expected {dtype}, the weights'")
     if min(X.shape[2:]) < side:
         h, w = X.shape[2:]

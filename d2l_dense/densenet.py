@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from d2l_dense.blocks import DenseBlock, TransitionBlock
 from d2l_dense.checks import (
+    autocasts,
     check_choice,
     check_images,
     check_number,
@@ -145,7 +146,7 @@ class DenseNet(d2l.Classifier):
                 "one image, of one pixel in the last block, has no variance to "
                 "normalise by: train on two or more, on larger ones, or call eval()"
             )
-        with explained(self, X, torch.is_autocast_enabled(X.device.type)):
+        with explained(self, X, mixed=autocasts(X)):
             return self.net(X)
 
     @classmethod

@@ -176,7 +176,7 @@ class Trainer(d2l.HyperParameters):
         with engine.Report(self.model) as report:
             for batch in bar:
                 batch = self.prepare_batch(batch)
-                with explained(self.model, batch[0], "mixed" in self.precision):
+                with explained(self.model, batch[0], mixed="mixed" in self.precision):
                     loss = self._step(model, batch)
                 if watch.add(loss, self.optim.param_groups[0]["lr"]):
                     bar.set_postfix(loss=f"{loss.item():.3f}")

@@ -520,6 +520,9 @@ def test_compiled(memory):
 def test_without_values():
     block = DenseBlock(4, 3, 5, memory="shared").to("meta")
     assert block(torch.empty(2, 4, 6, 6, device="meta")).shape == (2, 19, 6, 6)
+    for memory in ("plain", *LEAN):
+        net = DenseNet(4, 2, (1, 1), memory=memory).to("meta")
+        assert net(torch.empty(2, 1, 32, 32, device="meta")).shape == (2, 10)
 
 
 @pytest.mark.parametrize("memory", ["plain", *LEAN])
