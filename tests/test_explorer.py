@@ -241,6 +241,16 @@ def test_a_wrong_number_is_named_and_marked(open_page):
     assert page.locator("[aria-invalid]").count() == 0
 
 
+def test_a_wrong_number_gives_way_to_what_is_shown(open_page):
+    page = open_page(PAGE)
+    page.locator("[name=side]").fill("99999")
+    page.locator("[name=growth_rate]").press("ArrowRight")
+    setting = preset(explorer.CHAPTER)[1]
+    assert shown(page) == expected({"growth_rate": 33}, setting)
+    assert page.locator("[name=side]").input_value() == str(setting["side"])
+    assert page.locator("[aria-invalid]").count() == 0
+
+
 def test_reset(open_page, site):
     page = open_page(f"{PAGE}?preset=264&memory=shared&dtype=half&batch=3")
     page.locator("[data-part=reset]").click()
