@@ -91,7 +91,7 @@ install: .venv/.installed ## make .venv and install into it
 .venv/.installed: requirements.txt requirements-d2l.txt pyproject.toml \
 		tools/install.sh
 	@PYTHON='$(PYTHON)' sh tools/install.sh
-	@pwd > $@
+	@echo '$(CURDIR)' > $@
 
 # The .venv of a folder that was copied or moved imports from where it was.
 ifneq ($(shell cat .venv/.installed 2>/dev/null),$(CURDIR))
