@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from d2l_dense.batch_norm import Moments, single, statistics
+from d2l_dense.checks import autocasts
 from d2l_dense.readers import (
     Reader,
     back_to_source,
@@ -65,8 +66,7 @@ def read(
     tensors = [*convs, *(tensor for reader in every for tensor in reader.tensors())]
     kind = _autocast_kind(X)
     if source is not None and X.dtype == torch.float32:
-        follows = torch.is_autocast_enabled(kind)
-        X = X.to(torch.get_autocast_dtype(kind)) if follows else X
+        X = X.to(torch.get_autocast_dtype(kind)) if autocasts(X) else X
     with torch.autocast(kind, enabled=False):  # its types are X's
         grad = torch.is_grad_enabled()
         return _Read.apply(X, source, layers or [], last, grad, *tensors)

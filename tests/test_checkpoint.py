@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -278,3 +279,22 @@ def test_a_place_that_cannot_be_written_is_seen_before_the_work(tmp_path):
         Checkpoint(tmp_path / "file" / "run.pt", RUN, **parts()).restore()
     with pytest.raises(IsADirectoryError):
         Checkpoint(tmp_path, RUN, **parts()).restore()
+
+
+def test_a_user_without_a_home_has_a_folder_all_the_same(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert checkpoint.cache_folder() == Path.home() / ".cache" / "d2l_dense"
+
+    def expanduser(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert checkpoint.cache_folder() == Path("data")
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path):
+    place, link = tmp_path / "place", tmp_path / "link"
+    place.write_bytes(b"old")
+    link.symlink_to(place)
+    checkpoint.replace_file(link, b"new")
+    assert link.is_symlink() and place.read_bytes() == b"new"

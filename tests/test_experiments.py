@@ -537,6 +537,8 @@ def test_a_submission_that_kaggle_would_refuse(price):
     [
         (["densenet", "--source", "ames"], "--source and --submit are for housing"),
         (["housing", "--submit", "x.csv"], "--submit needs --source kaggle"),
+        (["housing", "--source", "kaggle", "--submit", "/"], "/ is a folder: expected"),
+        ([], "results: there is no such folder"),
     ],
 )
 def test_options_that_do_not_fit(experiment, capsys, arguments, words):
