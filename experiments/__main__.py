@@ -10,6 +10,7 @@ from pathlib import Path
 
 from d2l_dense import Trainer, records
 from d2l_dense.checkpoint import cache_folder, check_folder
+from d2l_dense.report import PRECISIONS
 from experiments import overview
 from experiments.training import Run
 
@@ -47,6 +48,12 @@ def main() -> None:
         "--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from"
     )
     parser.add_argument("--note", help="what a reader of the figures must know")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="of training: that of the runs to compare with (the device's best)",
+    )
     housing = parser.add_argument_group("housing only")
     housing.add_argument("--source", choices=("ames", "kaggle"), help="of sales (ames)")
     housing.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
@@ -70,7 +77,7 @@ def main() -> None:
     for arm in arms:
         if arm not in experiment.ARMS:
             parser.error(f"no arm {arm!r}; there are {', '.join(experiment.ARMS)}")
-    trainer = Trainer(accelerator=options.device)
+    trainer = Trainer(accelerator=options.device, precision=options.precision)
     device, first = trainer.device.type, trainer.fabric.is_global_zero
     if options.submit:
         if options.submit.is_dir():
@@ -87,7 +94,8 @@ def main() -> None:
             if seed in [record["seed"] for record in found]:
                 print(f"{records.path(options.name, arm, seed, device).name} is there")
                 continue
-            run = Run(options.name, arm, seed, device, options.checkpoints)
+            where = options.checkpoints
+            run = Run(options.name, arm, seed, device, where, trainer.precision)
             record = experiment.execute(run)
             if options.note:
                 record["note"] = options.note

@@ -11,13 +11,14 @@ from experiments.provenance import provenance
 
 
 class Run(NamedTuple):
-    """Which run it is, the type of its device, and where its checkpoint lies."""
+    """Which run it is, on which type of device, with which checkpoint and precision."""
 
     experiment: str
     arm: str
     seed: int
     device: str
     checkpoints: Path
+    precision: str = "auto"
 
     def record(
         self,
@@ -57,6 +58,7 @@ def train(
         schedule=one_cycle if configuration["schedule"] else None,
         seed=run.seed,
         accelerator=run.device,
+        precision=run.precision,
         checkpoint=run.checkpoints / name,
     )
     origin = provenance(trainer.device, trainer.precision)
