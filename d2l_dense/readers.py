@@ -10,16 +10,22 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from d2l_dense.batch_norm import AXES, Moments, normalise, per_channel, single
+from d2l_dense.batch_norm import (
+    Moments,
+    in_one_piece,
+    norm_gradients,
+    normalise,
+    per_channel,
+    relu_,
+    relu_back,
+)
+from d2l_dense.convolutions import add, convolve, convolve_back
 from d2l_dense.cost.turns import PART
-
-_aten = torch.ops.aten
 
 
 class Reader(NamedTuple):
-    """BN, ReLU, and what may follow them. ReLU comes before the pooling."""
+    """BN, ReLU, and what may follow them."""
 
     norm: nn.BatchNorm2d
     pool: nn.Module | None
@@ -34,6 +40,11 @@ class Reader(NamedTuple):
         """Whether it normalises by the batch's own statistics."""
         return self.norm.training or self.norm.running_mean is None
 
+    @property
+    def pools_first(self) -> bool:
+        """Whether ReLU comes after the pooling: the same, but for an average."""
+        return self.pool is not None and not isinstance(self.pool, nn.AvgPool2d)
+
     def read(
         self,
         x: Tensor,
@@ -44,12 +55,15 @@ class Reader(NamedTuple):
     ) -> tuple[Tensor, Tensor]:
         """Return the output, in `out` if there is room, and its mean and variance."""
         room, moments = scratch(x), Moments(of_batch)
+        weight, bias, kernel, shift = self.tensors()
+        kernel = None if kernel is None else kernel.to(x.dtype)
         for part in parts(x):
-            Z = room[: len(x[part])]
-            Y = normalise(x[part], mean, rstd, self.norm.weight, self.norm.bias, Z)
+            Y = normalise(x[part], mean, rstd, weight, bias, room[: len(x[part])])
+            Y = Y if self.pools_first else relu_(Y)
             Y = Y if self.pool is None else self.pool(Y)
-            if self.conv is not None:
-                Y = convolve(self.conv, Y, self.conv.weight, self.conv.bias)
+            Y = relu_(Y) if self.pools_first else Y
+            if kernel is not None:
+                Y = convolve(self.conv, Y, kernel, shift)
             if out is None:
                 out = empty_like(x, (len(x), *Y.shape[1:]))
             out[part] = Y
@@ -78,34 +92,49 @@ class Reader(NamedTuple):
         Returns: the gradients of `tensors`.
         """
         weight, bias, kernel, _ = tensors
+        kernel = None if kernel is None else kernel.to(x.dtype)
         scale = per_channel(weight.to(mean) * rstd, x)
-        g_bias, product = torch.zeros_like(mean), torch.zeros_like(mean)
+        g_weight, g_bias = torch.zeros_like(mean), torch.zeros_like(mean)
         of_conv = [None, None]
-        room = scratch(x)
+        room = None if in_one_piece(x) else scratch(x)
         for part in parts(x):
-            g, features = arriving(part), x[part]
-            Z = room[: len(features)]
-            normalise(features, mean, rstd, weight, bias, Z)
-            if self.pool is not None:
-                with torch.enable_grad():
-                    unpooled = Z.detach().requires_grad_()
-                    pooled = self.pool(unpooled)
-            if kernel is not None:
-                P = Z if self.pool is None else pooled.detach()
-                g, *new = convolve_back(self.conv, kernel, g, P, [True, *needed[2:]])
-                of_conv = add(of_conv, new)
-            if self.pool is not None:
-                (g,) = torch.autograd.grad(pooled, unpooled, g)
-            _aten.threshold_backward.grad_input(g, Z, 0, grad_input=g)
-            g_bias += g.sum(AXES, dtype=mean.dtype)
-            # Centred in single precision: a sum of g * x would lose what x varies by.
-            centred = torch.sub(features, mean[:, None, None], out=Z.to(mean.dtype))
-            product += centred.mul_(g).sum(AXES)
+            features = x[part]
+            if room is not None:
+                features = room[: len(features)].copy_(features)
+            Z = normalise(
+                features, mean, rstd, weight, bias, torch.empty_like(features)
+            )
+            g, *new = self._normal_back(arriving(part), Z, kernel, needed[2:])
+            of_conv = add(of_conv, new)
+            del Z
+            of_weight, of_bias = norm_gradients(g, features, mean, rstd)
+            g_weight += of_weight
+            g_bias += of_bias
             if known is None:
                 torch.mul(g, scale, out=into[part])
             else:
                 torch.addcmul(known[part], g, scale, out=into[part])
-        return product * rstd, g_bias, *of_conv
+            del g  # before the next part needs the room
+        return g_weight, g_bias, *of_conv
+
+    def _normal_back(
+        self, g: Tensor, Z: Tensor, kernel: Tensor | None, needed: Sequence[bool]
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Gradients of Z, which BN made and this overwrites, and of the convolution."""
+        Y = Z if self.pools_first else relu_(Z)
+        if self.pool is not None:
+            with torch.enable_grad():
+                unpooled = Y.detach().requires_grad_()
+                pooled = self.pool(unpooled)
+            Y = pooled.detach()
+        Y, of_conv = relu_(Y) if self.pools_first else Y, (None, None)
+        if kernel is not None:
+            g, *of_conv = convolve_back(self.conv, kernel, g, Y, [True, *needed])
+        if self.pools_first:  # g may be the caller's
+            g = relu_back(g, Y)
+        if self.pool is not None:
+            (g,) = torch.autograd.grad(pooled, unpooled, g)
+        return g if self.pools_first else relu_back(g, Z, out=g), *of_conv
 
 
 def gradient(
@@ -134,33 +163,6 @@ def back_to_source(
             g_X[part] = new
         sums = add(sums, others)
     return g_X, sums
-
-
-def convolve(conv: nn.Conv2d, Z: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    return F.conv2d(
-        Z, kernel.to(Z.dtype), None if bias is None else bias.to(Z.dtype),
-        conv.stride, conv.padding, conv.dilation, conv.groups,
-    )  # fmt: skip
-
-
-def convolve_back(
-    conv: nn.Conv2d, kernel: Tensor, g: Tensor, Z: Tensor, needed: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of Z, the kernel and the bias, as far as they are needed."""
-    return _aten.convolution_backward(
-        g, Z, kernel.to(Z.dtype), [len(kernel)], conv.stride, conv.padding,
-        conv.dilation, False, [0, 0], conv.groups, needed,
-    )  # fmt: skip
-
-
-def add(
-    sums: Sequence[Tensor | None], new: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """Sums so far and what is new, in single precision or better."""
-    return [
-        b if b is None else b.to(single(b.dtype)) if a is None else a.add_(b)
-        for a, b in zip(sums, new, strict=True)
-    ]
 
 
 def parts(x: Tensor) -> list[slice]:

@@ -19,10 +19,10 @@ from torch.autograd.function import FunctionCtx
 
 from d2l_dense.batch_norm import Moments, single, statistics
 from d2l_dense.checks import autocasts
+from d2l_dense.convolutions import convolve
 from d2l_dense.readers import (
     Reader,
     back_to_source,
-    convolve,
     empty_like,
     gradient,
     parts,

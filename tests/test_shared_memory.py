@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from d2l_dense import VARIANTS, DenseBlock, DenseNet, TransitionBlock, readers
+from d2l_dense.batch_norm import Moments, moments, relu_, relu_back
+from d2l_dense.convolutions import convolve, convolve_back
 
 LEAN = ["checkpoint", "shared"]
 # How many bytes of a batch memory="shared" works on: here the whole, or an image.
@@ -537,3 +539,57 @@ def test_one_value_a_channel_is_refused(memory):
 def test_an_unknown_strategy():
     with pytest.raises(ValueError, match="memory='lean': expected one of plain, chec"):
         DenseNet(memory="lean")
+
+
+# What is computed in another way than PyTorch's layers do
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_relu_by_the_bits(dtype):
+    """For every number that there is in half precision; minus zero becomes zero."""
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int16)
+    x = bits.view(dtype) if dtype.itemsize == 2 else torch.randn(100)
+    x = x.reshape(1, 4, -1, 5) if len(x) == 100 else x.reshape(1, 4, -1, 64)
+    g = torch.randn(x.shape).to(dtype)
+    y = relu_(x.clone())
+    torch.testing.assert_close(y, x.relu(), rtol=0, atol=0, equal_nan=True)
+    known = ~x.isnan()
+    expected = torch.where(x > 0, g, 0)
+    assert torch.equal(relu_back(g, y)[known], expected[known])
+    assert torch.equal(relu_back(g, y, out=g)[known], expected[known])
+    assert torch.equal(g[known], expected[known])
+
+
+@pytest.mark.parametrize("n", [1, 3, 20])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_convolutions_row_by_row(n, layout, kernel_size):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 4, kernel_size, padding=kernel_size // 2)
+    X = torch.randn(n, 5, 6, 7).to(memory_format=layout).requires_grad_()
+    Y = conv(X)
+    found = convolve(conv, X.detach(), conv.weight, conv.bias)
+    torch.testing.assert_close(found, Y)
+    assert found.is_contiguous(memory_format=layout)
+    g = torch.randn_like(Y)
+    expected = torch.autograd.grad(Y, (X, conv.weight, conv.bias), g)
+    found = convolve_back(conv, conv.weight, g, X.detach(), [True] * 3)
+    torch.testing.assert_close(found, expected)
+    assert convolve_back(conv, conv.weight, g, X, [False, True, False])[0] is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_moments(dtype):
+    """By the one operation that a CPU has, part by part, and as elsewhere."""
+    torch.manual_seed(0)
+    X = (3 + torch.randn(7, 4, 5, 6, dtype=torch.float64)).to(dtype)
+    collected = Moments(wanted=True)
+    for part in X.split(3):
+        collected.add(part)
+    single = torch.promote_types(dtype, torch.float32)
+    axes = (0, 2, 3)
+    exact = X.double().mean(axes), X.double().var(axes, correction=0)
+    for found in (collected.of_all(X), moments(X)):
+        for a, b in zip(found, exact, strict=True):
+            assert a.dtype == single
+            torch.testing.assert_close(a, b.to(single), rtol=1e-5, atol=0)

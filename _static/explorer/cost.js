@@ -152,7 +152,7 @@ const DenseNetCost = (() => {
       turns.push(sharedPool(there, size(shape), pooled, bytes, net.pool === "max"));
     }
     for (const reads of [first, read]) {
-      const inPart = 2 * reads + Math.max(m, k);
+      const inPart = 3 * reads + Math.max(m, k);
       turns.push(turn(there + pixels * m, pixels * inPart, pixels * reads));
     }
     if (m) turns.push(turn(there + pixels * m, pixels * (2 * m + k), pixels * m));

@@ -67,11 +67,9 @@ def of_stage(
         maximum = config["pool"] == "max"
         pooled = prod(following.shape[1:]) * c
         turns.append(_shared_pool(there, stage.shape, pooled, size, maximum))
-    for reads in (
-        first,
-        read,
-    ):  # a layer's: normalised, its gradient, the one that came
-        in_part = 2 * reads + max(m, k)
+    # A layer's: what it reads, normalised, its gradient, the one that came.
+    for reads in (first, read):
+        in_part = 3 * reads + max(m, k)
         turns.append(Turn(there + pixels * m, pixels * in_part, pixels * reads))
     if m:
         turns.append(Turn(there + pixels * m, pixels * (2 * m + k), pixels * m))
