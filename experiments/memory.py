@@ -27,6 +27,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], list[int]]] = {
     "densenet_121": (VARIANTS["121"], [16, 3, 224, 224]),
     "bc_100_12": (VARIANTS["BC-100-12"], [64, 3, 32, 32]),
 }
+WARM_UP = 2  # turns that are not counted
 BLOCK = {"stem": "cifar", "num_channels": 24, "growth_rate": 12, "bottleneck": 4}
 ARMS: dict[str, dict[str, Any]] = {
     arm: {"model": model, "batch": shape, "turns": 7}
@@ -61,19 +62,16 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     figures, steps = {}, {}
     for name, net in nets.items():
         place(net, device)
-        accounted = memory.training_peak(net, shape, _sgd)["total"]
-        measured = memory.measure(net, batch, _sgd)["total"]
-        figures[name] = {
-            "parameters": sum(p.numel() for p in net.parameters()),
-            "accounted_bytes": accounted,
-            "peak_bytes": measured,
-        }
+        figures[name] = {"parameters": sum(p.numel() for p in net.parameters())}
+        figures[name] |= _bytes(net, batch)
         steps[name] = _steps(net, [batch])
     # What else helps: half the precision, or half the batch twice.
-    single = memory.training_peak(nets["plain"], shape, _sgd, autocast=torch.bfloat16)
-    figures["bf16"] = {"accounted_bytes": single["total"]}
-    if best_precision(device) == "bf16-mixed":
-        steps["bf16"] = _steps(nets["plain"], [batch], torch.bfloat16)
+    has_bf16 = best_precision(device) == "bf16-mixed"
+    for name, strategy in {"bf16": "plain", "bf16_shared": "shared"}.items():
+        net = nets[strategy]
+        figures[name] = _bytes(net, batch, torch.bfloat16, measured=has_bf16)
+        if has_bf16:
+            steps[name] = _steps(net, [batch], torch.bfloat16)
     found = memory.measure(nets["plain"], half, _sgd)["total"]
     weights = sum(p.nbytes for p in nets["plain"].parameters())
     figures["half_batch"] = {"peak_bytes": found + weights}  # gradients stay
@@ -85,10 +83,24 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     }
     steps["channels_first"] = _steps(first, [_contiguous(batch)])
     turns = []
-    for turn in range(1 + arm["turns"]):  # the first warms up
+    for turn in range(1 - WARM_UP, 1 + arm["turns"]):
         seconds = {name: step() for name, step in steps.items()}
         turns.append({"epoch": turn, "seconds": sum(seconds.values()), **seconds})
-    return figures, turns[1:]
+    return figures, turns[WARM_UP:]
+
+
+def _bytes(
+    net: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    autocast: torch.dtype | None = None,
+    measured: bool = True,
+) -> dict[str, int]:
+    """The peak of a step, accounted, and measured where that is wanted."""
+    shape, options = list(batch[0].shape), {"autocast": autocast}
+    found = {"accounted_bytes": memory.training_peak(net, shape, _sgd, **options)}
+    if measured:
+        found["peak_bytes"] = memory.measure(net, batch, _sgd, **options)
+    return {name: peak["total"] for name, peak in found.items()}
 
 
 def _depths(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:

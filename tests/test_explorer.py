@@ -231,6 +231,15 @@ def test_a_bad_address_says_so_and_gives_the_defaults(open_page, query, words):
     assert not page.locator("#explorer [data-part=error]").is_visible()
 
 
+def test_what_other_sites_add_to_an_address_is_left_out(open_page):
+    page = open_page(f"{PAGE}?growth_rate=12&fbclid=x&utm_source=y&highlight=z")
+    assert not page.locator("#explorer [data-part=error]").is_visible()
+    setting = preset(explorer.CHAPTER)[1]
+    assert shown(page) == expected({"growth_rate": 12}, setting)
+    page.locator("[name=growth_rate]").press("ArrowRight")
+    assert page.url.endswith("?growth_rate=13")
+
+
 def test_a_wrong_number_is_named_and_marked(open_page):
     page = open_page(PAGE)
     page.locator("[name=side]").fill("0")

@@ -69,6 +69,9 @@
 
   const same = (a, b, key) => write(key, a[key]) === write(key, b[key]);
 
+  // What Sphinx's search and the sites that link here add to an address.
+  const added = /^(highlight|ref|fbclid|gclid|msclkid|utm_\w+)$/;
+
   function fromURL() {
     const query = new URLSearchParams(location.search);
     base = query.get("preset") ?? start.preset;
@@ -78,7 +81,7 @@
     }
     const found = preset(base);
     for (const [key, text] of query) {
-      if (key === "preset" || key === "highlight") continue; // Sphinx's search adds the other
+      if (key === "preset" || added.test(key)) continue;
       if (!Object.hasOwn(found, key)) {
         const names = Object.keys(found).join(", ");
         throw new RangeError(`${key}: expected one of ${names}`);
