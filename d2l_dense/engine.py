@@ -1,5 +1,6 @@
 """What the trainer stands on: devices, precision, layout, averages."""
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,6 +13,10 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
+
+# It announces a precision that the trainer has chosen, or was told, and a notebook
+# would show that on some hardware and not on other.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
 

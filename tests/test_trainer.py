@@ -537,6 +537,15 @@ def test_a_precision_that_is_none():
 # Devices and precisions
 
 
+def test_a_trainer_says_nothing_of_its_precision():
+    """A notebook's output would depend on the hardware."""
+    code = "import d2l_dense; d2l_dense.Trainer(accelerator='cpu', precision={!r})"
+    for precision in ("32-true", "bf16-mixed"):
+        command = [sys.executable, "-W", "error", "-c", code.format(precision)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(
     "capabilities, precision",
     [
