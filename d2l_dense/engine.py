@@ -82,7 +82,7 @@ def make_fabric(accelerator: str, precision: str) -> tuple[Fabric, str]:
         accelerator=accelerator, devices=local, num_nodes=nodes, precision=precision
     )
     fabric.launch()
-    return fabric, precision
+    return fabric, fabric.strategy.precision.precision
 
 
 def best_precision(device: torch.device) -> str:

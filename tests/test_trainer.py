@@ -528,6 +528,12 @@ def test_a_device_that_is_not_here(monkeypatch):
         Trainer(accelerator="cuda")
 
 
+def test_a_precision_that_a_cpu_has_not():
+    with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using"):
+        trainer = Trainer(**QUIET | {"precision": "16-mixed"})
+    assert trainer.precision == "bf16-mixed"
+
+
 def test_a_precision_that_is_none():
     words = "Precision 'nonsense' is invalid. Allowed precision values: .*'32-true'"
     with pytest.raises(ValueError, match=words):
