@@ -68,6 +68,7 @@ serve: ## show the built pages on http://127.0.0.1:8000 (port=8000)
 	@$(py) -m http.server --bind 127.0.0.1 --directory _build/html $(port)
 
 lighthouse: ## ask Lighthouse (from npm) how fast and accessible each page is
+	@$(py) tools/browser.py
 	@$(py) -m tools.lighthouse
 
 lint: install ## check the style of code, notebooks and workflows

@@ -50,7 +50,7 @@ def main(pages):
         sys.exit("There are no pages yet: run make book first.")
     chromium = find()
     if chromium is None or shutil.which("npx") is None:
-        sys.exit("Lighthouse needs npm and a Chromium: make book tries to install one.")
+        sys.exit("Lighthouse needs npm, with its npx, and a Chromium. Install them.")
     pages = pages or sorted(path.stem for path in (HTML / "chapters").glob("*.html"))
     missed = False
     with serve(HTML) as site:
