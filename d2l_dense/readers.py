@@ -59,9 +59,12 @@ class Reader(NamedTuple):
         kernel = None if kernel is None else kernel.to(x.dtype)
         for part in parts(x):
             Y = normalise(x[part], mean, rstd, weight, bias, room[: len(x[part])])
-            Y = Y if self.pools_first else relu_(Y)
-            Y = Y if self.pool is None else self.pool(Y)
-            Y = relu_(Y) if self.pools_first else Y
+            if not self.pools_first:
+                relu_(Y)
+            if self.pool is not None:
+                Y = self.pool(Y)
+            if self.pools_first:
+                relu_(Y)
             if kernel is not None:
                 Y = convolve(self.conv, Y, kernel, shift)
             if out is None:
@@ -121,20 +124,25 @@ class Reader(NamedTuple):
         self, g: Tensor, Z: Tensor, kernel: Tensor | None, needed: Sequence[bool]
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Gradients of Z, which BN made and this overwrites, and of the convolution."""
-        Y = Z if self.pools_first else relu_(Z)
+        Y, of_conv = Z, (None, None)
+        if not self.pools_first:
+            relu_(Z)
         if self.pool is not None:
             with torch.enable_grad():
-                unpooled = Y.detach().requires_grad_()
+                unpooled = Z.detach().requires_grad_()
                 pooled = self.pool(unpooled)
             Y = pooled.detach()
-        Y, of_conv = relu_(Y) if self.pools_first else Y, (None, None)
+        if self.pools_first:
+            relu_(Y)
         if kernel is not None:
             g, *of_conv = convolve_back(self.conv, kernel, g, Y, [True, *needed])
-        if self.pools_first:  # g may be the caller's
-            g = relu_back(g, Y)
+        if self.pools_first:
+            g = relu_back(g, Y)  # not in place: g may be the caller's
         if self.pool is not None:
             (g,) = torch.autograd.grad(pooled, unpooled, g)
-        return g if self.pools_first else relu_back(g, Z, out=g), *of_conv
+        if not self.pools_first:
+            relu_back(g, Z, out=g)
+        return g, *of_conv
 
 
 def gradient(
