@@ -34,8 +34,8 @@ def convolve_back(
 def in_rows(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N * H, C, 1, W), without a copy, if the convolution is 1x1.
 
-    In single precision oneDNN takes twice the time for fewer than 16 images, and a part
-    may have fewer; it may as well have many of one row.
+    In single precision oneDNN is slower for fewer than 16 images, and a part may have
+    fewer; it may as well have many of one row.
     """
     n, c, h, w = x.shape
     simple = conv.kernel_size == conv.stride == (1, 1) and not any(conv.padding)

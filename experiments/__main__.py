@@ -59,7 +59,8 @@ def main() -> None:
     housing.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
     options = parser.parse_args()
     if options.name is None:
-        if options.arms or options.note or options.source or options.submit:
+        given = options.arms, options.note, options.source, options.submit
+        if any(given) or options.precision != "auto":
             parser.error(f"for which experiment? There are {', '.join(NAMES)}")
         if not options.results.is_dir():
             parser.error(f"--results {options.results}: there is no such folder")
@@ -69,6 +70,8 @@ def main() -> None:
     experiment = importlib.import_module(f"experiments.{options.name}")
     if options.name != "housing" and (options.source or options.submit):
         parser.error("--source and --submit are for housing")
+    if options.precision != "auto" and options.name in ("housing", "memory", "reuse"):
+        parser.error(f"--precision is for training; {options.name} has its own")
     if options.submit and options.source != "kaggle":
         parser.error("--submit needs --source kaggle")
     if options.source == "kaggle":

@@ -160,6 +160,14 @@ def test_a_run_on_a_chosen_device(experiment, tmp_path):
     assert record["device"]["type"] == "cpu"
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_run_in_a_chosen_precision(experiment, tmp_path, precision):
+    """Whatever is the best here."""
+    experiment("densenet", "--arms", "ours", "--precision", precision)
+    (record,) = records.load("densenet", folder=tmp_path / "results")
+    assert record["device"]["precision"] == precision
+
+
 def test_a_run_is_recorded(experiment, tmp_path, capsys):
     experiment("densenet", "--arms", "ours")
     (record,) = records.load("densenet", folder=tmp_path / "results")
@@ -538,6 +546,8 @@ def test_a_submission_that_kaggle_would_refuse(price):
         (["densenet", "--source", "ames"], "--source and --submit are for housing"),
         (["housing", "--submit", "x.csv"], "--submit needs --source kaggle"),
         (["housing", "--source", "kaggle", "--submit", "/"], "/ is a folder: expected"),
+        (["memory", "--precision", "32-true"], "memory has its own"),
+        (["--precision", "32-true"], "for which experiment?"),
         ([], "results: there is no such folder"),
     ],
 )

@@ -60,15 +60,12 @@ def speed(run):
         )
     if "profile" in run:
         shares = (f"{name} {share:.0%}" for name, share in run["profile"].items())
-        text += f"\n\nOf the time of our step (profiled): {'; '.join(shares)}. "
-        rest = 1 - run["profile"]["convolution"]
-        if device["precision"] == "32-true":
-            text += "What is left to win lies in the convolutions, the library's own."
-        else:
-            text += (
-                "Half precision speeds up the convolutions, hardly what is between "
-                f"them: those {rest:.0%} are why it stays below the rate of products."
-            )
+        part = run["profile"]["convolution"]
+        text += (
+            f"\n\nOf the time of our step (profiled): {'; '.join(shares)}. So the "
+            f"convolutions run at {run['share_of_product_flops'] / part:.0%} of the "
+            f"rate of products, and {1 - part:.0%} of the time lies between them."
+        )
     return text
 
 
