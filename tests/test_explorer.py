@@ -237,7 +237,7 @@ def test_what_other_sites_add_to_an_address_is_left_out(open_page):
     setting = preset(explorer.CHAPTER)[1]
     assert shown(page) == expected({"growth_rate": 12}, setting)
     page.locator("[name=growth_rate]").press("ArrowRight")
-    assert page.url.endswith("?growth_rate=13")
+    page.wait_for_url(re.compile(r"\?growth_rate=13$"))
 
 
 def test_a_wrong_number_is_named_and_marked(open_page):
@@ -264,7 +264,7 @@ def test_reset(open_page, site):
     page = open_page(f"{PAGE}?preset=264&memory=shared&dtype=half&batch=3")
     page.locator("[data-part=reset]").click()
     assert shown(page) == expected(*preset(explorer.CHAPTER))
-    assert page.url == site + PAGE
+    page.wait_for_url(site + PAGE)
     assert page.locator("[name=batch]").input_value() == str(explorer.BATCH)
 
 
@@ -301,7 +301,7 @@ def test_keyboard_turns_a_knob_and_walks_the_layers(open_page):
     page.keyboard.press("ArrowRight")
     config = {"growth_rate": 33}
     assert shown(page) == expected(config, preset(explorer.CHAPTER)[1])
-    assert "growth_rate=33" in page.url
+    page.wait_for_url(re.compile("growth_rate=33"))
     assert page.locator("[data-layer][tabindex='0']").count() == 1  # one tab stop
     page.locator("[data-layer][tabindex='0']").focus()
     for _ in range(3):

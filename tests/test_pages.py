@@ -224,7 +224,7 @@ def test_keyboard_can_skip_to_the_text(open_page, name):
         "document.activeElement.getBoundingClientRect().top >= 0"
     )
     page.keyboard.press("Enter")
-    assert page.url.endswith("#main-content")
+    page.wait_for_url(re.compile("#main-content$"))
 
 
 def test_keyboard_opens_the_search(open_page, site):
@@ -234,7 +234,7 @@ def test_keyboard_opens_the_search(open_page, site):
         if page.locator(":focus").get_attribute("aria-label") == "Search":
             break
     page.keyboard.press("Enter")
-    assert page.locator("#pst-search-dialog").is_visible()
+    page.locator("#pst-search-dialog").wait_for()
     page.keyboard.type("connected")
     page.keyboard.press("Enter")
     page.wait_for_url(site + "search.html?q=connected")
