@@ -260,6 +260,24 @@ def test_channels_last(memory, bottleneck):
     assert lean(X).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("pool", ["avg", "max", "stride"])
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("memory", LEAN)
+def test_channels_last_in_single_precision(memory, stem, pool):
+    """As the trainer has it on a CPU, where 1x1 convolutions go row by row."""
+    torch.manual_seed(0)
+    size = dict(num_channels=8, growth_rate=4, arch=(2, 2), pool=pool, stem=stem)
+    lean, plain = DenseNet(**size, memory=memory), DenseNet(**size)
+    plain.load_state_dict(lean.state_dict())
+    X = torch.randn(6, 1, 32, 32).to(memory_format=torch.channels_last)
+    grads = []
+    for net in (lean, plain):
+        net.to(memory_format=torch.channels_last)
+        net(X).square().sum().backward()
+        grads.append([p.grad for p in net.parameters()])
+    torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory", LEAN)
 def test_mixed_precision(memory, dtype):
@@ -480,6 +498,18 @@ def test_in_evaluation_an_image_does_not_spoil_another():
     assert X.grad[[0, 2]].isfinite().all()
 
 
+def test_statistics_that_follow_another_batch_before_the_backward_pass():
+    lean, _ = blocks("shared")
+    X = batch(2, 4, 3, 3)
+    grads = []
+    for between in (False, True):
+        Y = lean.eval()(X)
+        if between:
+            lean.train()(X)
+        grads.append(torch.autograd.grad(Y.square().sum(), list(lean.parameters())))
+    assert_equal(*grads)
+
+
 def test_weights_that_change_before_the_backward_pass_are_refused():
     net = DenseNet(4, 2, (1, 1), memory="shared")
     loss = net(torch.randn(2, 1, 32, 32)).sum()
@@ -562,8 +592,9 @@ def test_relu_by_the_bits(dtype):
 
 @pytest.mark.parametrize("n", [1, 3, 20])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("arrives", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_convolutions_row_by_row(n, layout, kernel_size):
+def test_convolutions_row_by_row(n, layout, arrives, kernel_size):
     torch.manual_seed(0)
     conv = nn.Conv2d(5, 4, kernel_size, padding=kernel_size // 2)
     X = torch.randn(n, 5, 6, 7).to(memory_format=layout).requires_grad_()
@@ -571,7 +602,7 @@ def test_convolutions_row_by_row(n, layout, kernel_size):
     found = convolve(conv, X.detach(), conv.weight, conv.bias)
     torch.testing.assert_close(found, Y)
     assert found.is_contiguous(memory_format=layout)
-    g = torch.randn_like(Y)
+    g = torch.randn_like(Y).contiguous(memory_format=arrives)
     expected = torch.autograd.grad(Y, (X, conv.weight, conv.bias), g)
     found = convolve_back(conv, conv.weight, g, X.detach(), [True] * 3)
     torch.testing.assert_close(found, expected)
