@@ -145,14 +145,6 @@ class Reader(NamedTuple):
         return g, *of_conv
 
 
-def gradient(
-    total: Tensor, x: Tensor, mean: Tensor, offset: Tensor, slope: Tensor
-) -> Callable[[slice], Tensor]:
-    """Gives a part of total - offset - slope * (x - mean)."""
-    a, b = per_channel(slope * mean - offset, x), per_channel(-slope, x)
-    return lambda part: torch.addcmul(a, x[part], b).add_(total[part])
-
-
 def back_to_source(
     source: nn.Conv2d,
     kernel: Tensor,

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from d2l_dense.batch_norm import Moments, single, statistics
+from d2l_dense.batch_norm import Moments, corrected, single, statistics
 from d2l_dense.checks import autocasts
 from d2l_dense.convolutions import convolve
 from d2l_dense.readers import (
     Reader,
     back_to_source,
     empty_like,
-    gradient,
     parts,
 )
 from d2l_dense.take_apart import of_layer
@@ -154,7 +153,7 @@ class _Read(torch.autograd.Function):
 
         def whole(channels: slice) -> Callable[[slice], Tensor]:
             x, known = buffer[:, channels], total[:, channels]
-            return gradient(
+            return corrected(
                 known, x, means[channels], offset[channels], slope[channels]
             )
 
@@ -185,7 +184,7 @@ class _Read(torch.autograd.Function):
                     offset[:end] += a
                     slope[:end] += b
                 else:
-                    g = gradient(into, x, mean, a, b)
+                    g = corrected(into, x, mean, a, b)
                 grads += reversed(found)
                 del kept[-7:], needed[-4:]
         g, g_X, of_source = whole(slice(0, end)), None, []
