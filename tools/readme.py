@@ -48,9 +48,10 @@ def speed(run):
     text = (
         f"Training end to end (`make bench`), {report.hardware(run)}, "
         f"{device['cores']} cores: {ours:.0f} images/s against {theirs:.0f} "
-        f"D2L's way, {run['ratio']:.2f} times as many ({min(run['ratios']):.2f} to "
-        f"{max(run['ratios']):.2f} over {run['turns']} turns), at "
-        f"{run['share_of_product_flops']:.0%} of the rate of matrix products."
+        f"D2L's way (in single precision), {run['ratio']:.2f} times as many "
+        f"({min(run['ratios']):.2f} to {max(run['ratios']):.2f} over {run['turns']} "
+        f"turns). Ours computes at {run['share_of_product_flops']:.0%} of the rate at "
+        "which the machine multiplies large matrices in the same precision."
     )
     for task, row in run.get("densenet_121", {}).items():
         ratios = [f"{ratio:.2f} ({arm})" for arm, ratio in row["ratios"].items()]
@@ -63,8 +64,8 @@ def speed(run):
         part = run["profile"]["convolution"]
         text += (
             f"\n\nOf the time of our step (profiled): {'; '.join(shares)}. So the "
-            f"convolutions run at {run['share_of_product_flops'] / part:.0%} of the "
-            f"rate of products, and {1 - part:.0%} of the time lies between them."
+            f"convolutions run at {run['share_of_product_flops'] / part:.0%} of that "
+            f"rate, and {1 - part:.0%} of the time goes to what is none."
         )
     return text
 
