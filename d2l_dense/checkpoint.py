@@ -108,12 +108,21 @@ class Checkpoint:
         """Write the parts and the history in one step.
 
         Raises:
+            TypeError: if `restore` could not read it, as with a NumPy number in it;
+                an older file is then untouched.
             OSError: as `replace_file`.
         """
         state = {name: part.state_dict() for name, part in self.parts.items()}
         content = {"format": FORMAT, "run": self.run, "history": history}
         buffer = io.BytesIO()
         torch.save(content | {"state": state}, buffer)
+        buffer.seek(0)
+        if found := torch.serialization.get_unsafe_globals_in_checkpoint(buffer):
+            raise TypeError(
+                f"{self.path} could not be read again: it would hold "
+                f"{', '.join(sorted(found))}; expected tensors, strings and plain "
+                "numbers. Hand over float(...) or int(...) of a number of NumPy's"
+            )
         replace_file(self.path, buffer.getvalue())
 
     def restore(self) -> list[dict[str, float]]:

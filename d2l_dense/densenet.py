@@ -76,22 +76,24 @@ class DenseNet(d2l.Classifier):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
         check_positive(
             num_channels=num_channels, num_classes=num_classes, in_channels=in_channels
         )
+        check_number("compression", compression, lambda x: 0 < x <= 1, "0 < theta <= 1")
+        check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
+        check_number("momentum", momentum, lambda x: 0 <= x < 1, "0 <= momentum < 1")
+        check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
+        lr, compression = float(lr), float(compression)  # NumPy's numbers too
+        momentum, weight_decay = float(momentum), float(weight_decay)
+        self.save_hyperparameters()
+        check_choice("stem", stem, STEMS)
+        check_choice("pool", pool, POOLS)
         several = isinstance(arch, Sequence) and not isinstance(arch, str) and arch
         if not several or not all(map(is_count, arch)):
             raise ValueError(
                 f"arch={arch!r}: expected the number of layers of each dense block, "
                 "such as (4, 4, 4, 4)"
             )
-        check_number("compression", compression, lambda x: 0 < x <= 1, "0 < theta <= 1")
-        check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
-        check_number("momentum", momentum, lambda x: 0 <= x < 1, "0 <= momentum < 1")
-        check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
-        check_choice("stem", stem, STEMS)
-        check_choice("pool", pool, POOLS)
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         stages["stem"] = STEMS[stem](in_channels, num_channels, bias)

@@ -121,7 +121,7 @@ def one_cycle(optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler:
 
     Source: Smith and Topin (2018). Chapter: "Training".
     """
-    peaks = [group["lr"] for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
     return OneCycleLR(optimizer, peaks, total_steps=num_steps, cycle_momentum=False)
 
 

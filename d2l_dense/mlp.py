@@ -57,7 +57,6 @@ class DenseMLP(d2l.Module):
         beta: float = 0.15,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
         check_positive(num_inputs=num_inputs, growth_rate=growth_rate)
         check_bool(norm=norm)
         if not isinstance(arch, tuple | list) or not all(map(is_count, arch)):
@@ -71,6 +70,9 @@ class DenseMLP(d2l.Module):
         check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
         check_number("l1", l1, lambda x: x >= 0, "0 or more")
         check_number("beta", beta, lambda x: x > 0, "a number above 0")
+        lr, compression, dropout = float(lr), float(compression), float(dropout)
+        weight_decay, l1, beta = float(weight_decay), float(l1), float(beta)
+        self.save_hyperparameters()  # plain numbers, where they were NumPy's
 
         self.stem = nn.Identity()
         width = num_inputs

@@ -62,12 +62,13 @@ class Trainer(d2l.HyperParameters):
         precision: str = "auto",
         progress: bool = True,
     ) -> None:
-        self.save_hyperparameters()
         check_positive(max_epochs=max_epochs)
         check_bool(progress=progress)
         check_number("gradient_clip_val", gradient_clip_val, lambda x: x >= 0, ">= 0")
         check_number("seed", seed, lambda x: x >= 0 and x % 1 == 0, "0, 1, 2, ...")
         engine.check_schedule(schedule)
+        seed, gradient_clip_val = int(seed), float(gradient_clip_val)  # NumPy's too
+        self.save_hyperparameters()
         self.fabric, self.precision = engine.make_fabric(accelerator, precision)
         self._speaks = progress and self.fabric.is_global_zero
         self.device = self.fabric.device

@@ -8,6 +8,7 @@ import resource
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import assert_equal_states
@@ -169,6 +170,18 @@ def test_another_optimizer_is_refused(saved):
     inside["optimizer"] = torch.optim.SGD([torch.zeros(2)], 0.1)
     with pytest.raises(ValueError, match=f"^{place.path} does not fit this run's opti"):
         Checkpoint(place.path, RUN, **inside).restore()
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [(np.float64(0.5), r"numpy\..*scalar"), (Path("x"), r"pathlib\.\w+Path")],
+)
+def test_what_could_not_be_read_again_is_not_saved(saved, value, words):
+    place, _ = saved
+    old = place.path.read_bytes()
+    with pytest.raises(TypeError, match=f"^{place.path} could not be read .*{words}"):
+        place.save([{"epoch": 1, "lr": value}])
+    assert place.path.read_bytes() == old
 
 
 def refuse(*arguments, **options):

@@ -9,6 +9,7 @@ from copy import deepcopy
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from d2l import torch as d2l
@@ -27,7 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 from worker import classifier, order, train_in_double
 
-from d2l_dense import DenseNet, Trainer, engine, loss_watch, one_cycle
+from d2l_dense import DenseMLP, DenseNet, Trainer, engine, loss_watch, one_cycle
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -423,6 +424,27 @@ def test_the_checkpoint_of_other_data(tmp_path):
     trainer = quiet(3, schedule=one_cycle, seed=3, checkpoint=path, gradient_clip_val=1)
     with pytest.raises(ValueError, match="its data's size is 8, this run's is 9"):
         trainer.fit(classifier(), Pictures(size=9))
+
+
+@pytest.mark.parametrize("schedule", [None, one_cycle])
+def test_a_run_with_numpys_numbers_goes_on(tmp_path, schedule):
+    rates = dict.fromkeys(("lr", "momentum", "weight_decay"), 0.01)
+    histories = []
+    for number in (np.float64, float):  # the same run, and the same numbers
+        options = {k: number(v) for k, v in rates.items()} | {"arch": (1, 1)}
+        model = DenseNet(4, 2, compression=number(0.5), num_classes=3, **options)
+        given = {"seed": np.int64(3), "gradient_clip_val": number(1)}
+        trainer = quiet(schedule=schedule, checkpoint=tmp_path / "run.pt", **given)
+        histories.append(trainer.fit(model, Pictures()))
+    assert histories[0] == histories[1]  # its seconds too: it was not trained again
+
+
+@pytest.mark.parametrize("schedule", [None, one_cycle])
+def test_the_perceptron_takes_numpys_numbers(tmp_path, schedule):
+    model = DenseMLP(2, arch=(1,), lr=np.float64(0.01), weight_decay=np.float32(0.5))
+    data = d2l.SyntheticRegressionData(w=torch.ones(2), b=0.0, num_train=8, num_val=8)
+    trainer = quiet(schedule=schedule, checkpoint=tmp_path / "run.pt")
+    assert trainer.fit(model, data) == trainer.fit(model, data)
 
 
 def test_where_the_data_lie_makes_no_other_run(tmp_path):

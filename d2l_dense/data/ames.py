@@ -62,13 +62,14 @@ class AmesHousing(d2l.DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root=root, num_workers=0)
-        self.save_hyperparameters(ignore=["root"])
         check_positive(batch_size=batch_size, num_folds=num_folds)
         check_number("num_folds", num_folds, lambda x: x > 1, "2 or more")
         check_choice("source", source, SOURCES)
         check_number("seed", seed, lambda x: x >= 0 and x % 1 == 0, "0, 1, 2, ...")
         if type(fold) is not int or fold not in range(num_folds):
             raise ValueError(f"fold={fold!r}: expected one of 0 to {num_folds - 1}")
+        seed = int(seed)  # of NumPy's numbers too
+        self.save_hyperparameters(ignore=["root"])
         sales = _ames() if source == "ames" else _kaggle(files.TRAIN, root)
         self.log_prices = np.log(sales.pop("SalePrice").to_numpy(float))
         self.features = sales
