@@ -112,6 +112,9 @@ class Checkpoint:
                 an older file is then untouched.
             OSError: as `replace_file`.
         """
+        replace_file(self.path, self._packed(history))
+
+    def _packed(self, history: list[dict[str, float]]) -> bytes:
         state = {name: part.state_dict() for name, part in self.parts.items()}
         content = {"format": FORMAT, "run": self.run, "history": history}
         buffer = io.BytesIO()
@@ -123,7 +126,7 @@ class Checkpoint:
                 f"{', '.join(sorted(found))}; expected tensors, strings and plain "
                 "numbers. Hand over float(...) or int(...) of a number of NumPy's"
             )
-        replace_file(self.path, buffer.getvalue())
+        return buffer.getvalue()
 
     def restore(self) -> list[dict[str, float]]:
         """Load the parts and return the history: [] if there is no file yet.
@@ -132,10 +135,12 @@ class Checkpoint:
             ValueError: if the file is damaged, is no checkpoint of ours, or belongs
                 to another run; it names the file and what differs. The parts are
                 then as they were.
+            TypeError: if `save` would refuse what the parts hold.
             OSError: if it cannot be read, or no file can be written there.
         """
+        check_folder(self.path.parent)  # before the first epoch and not after it
+        self._packed([])
         if not self.path.exists():
-            check_folder(self.path.parent)
             return []
         data, found = io.BytesIO(self.path.read_bytes()), None
         with suppress(Exception):  # damage shows in many ways

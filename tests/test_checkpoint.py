@@ -182,6 +182,10 @@ def test_what_could_not_be_read_again_is_not_saved(saved, value, words):
     with pytest.raises(TypeError, match=f"^{place.path} could not be read .*{words}"):
         place.save([{"epoch": 1, "lr": value}])
     assert place.path.read_bytes() == old
+    others = parts()
+    others["optimizer"].param_groups[0]["lr"] = value
+    with pytest.raises(TypeError, match=f"could not be read .*{words}"):
+        Checkpoint(place.path.with_name("other.pt"), RUN, **others).restore()
 
 
 def refuse(*arguments, **options):
@@ -290,6 +294,9 @@ def test_a_place_that_cannot_be_written_is_seen_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=f"^.*cannot write to {tmp_path / 'file'}: "):
         Checkpoint(tmp_path / "file" / "run.pt", RUN, **parts()).restore()
+    file = Path("/proc/self/status")  # a file that is there, in a read-only folder
+    with pytest.raises(OSError, match="cannot write to /proc/self: "):
+        Checkpoint(file, RUN, **parts()).restore()
     with pytest.raises(IsADirectoryError):
         Checkpoint(tmp_path, RUN, **parts()).restore()
 
