@@ -92,6 +92,11 @@ def _plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def _tuples(value: object) -> object:
+    """The same with tuples for lists, for an argument may be given as either."""
+    return tuple(map(_tuples, value)) if isinstance(value, tuple | list) else value
+
+
 class Checkpoint:
     """One file that holds where a run stands.
 
@@ -155,7 +160,7 @@ class Checkpoint:
             raise self._refusal(f"is not a '{FORMAT}'")
         for key, value in self.run.items():
             # What an older file does not say, it cannot contradict.
-            if found["run"].get(key, value) != value:
+            if _tuples(found["run"].get(key, value)) != _tuples(value):
                 raise self._refusal(
                     f"belongs to another run: its {key} is "
                     f"{found['run'].get(key)!r}, this run's is {value!r}"

@@ -149,6 +149,16 @@ def test_another_run_is_refused(saved, key, value):
     assert_equal_states(others["model"], before)
 
 
+@pytest.mark.parametrize("kind, other", [(list, tuple), (tuple, list)])
+def test_a_list_and_a_tuple_are_the_same_run(tmp_path, kind, other):
+    run, same = ({**RUN, "arch": k((1, k((2, 3))))} for k in (kind, other))
+    place, path = parts(), tmp_path / "run.pt"
+    Checkpoint(path, run, **place).save(HISTORY)
+    assert Checkpoint(path, same, **place).restore() == HISTORY
+    with pytest.raises(ValueError, match="its arch is .*, this run's is"):
+        Checkpoint(path, {**RUN, "arch": other((1, 2, 3))}, **place).restore()
+
+
 def test_other_parts_are_refused(saved):
     place, inside = saved
     del inside["schedule"]
