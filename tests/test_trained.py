@@ -1,6 +1,7 @@
 """d2l_dense/trained.py, and the experiments that open the trained network."""
 
 import json
+import sys
 
 import pytest
 import safetensors.torch
@@ -97,6 +98,44 @@ def test_the_checkpoint_of_another_run_is_refused(run_that_ended, tmp_path):
     with pytest.raises(ValueError, match="is that of another run"):
         weights.export(place, tmp_path, target)
     assert not target.exists()
+
+
+def test_the_weights_of_another_run_are_not_replaced(run_that_ended, tmp_path):
+    place, _ = run_that_ended
+    target = tmp_path / "weights.safetensors"
+    other = safetensors.torch.save({"w": torch.zeros(1)}, {"experiment": "densenet"})
+    for data in (other, b"no weights"):
+        target.write_bytes(data)
+        words = f"{target} does not hold the weights of {place.name}: name another fil"
+        with pytest.raises(ValueError, match=words):
+            weights.export(place, tmp_path, target)
+        assert target.read_bytes() == data
+    target.unlink()
+    assert weights.export(place, tmp_path, target)
+    assert weights.export(place, tmp_path, target)  # its own may be written anew
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"[1]", b"{}", b"\x80"])
+def test_an_export_of_what_is_damaged_is_refused(run_that_ended, tmp_path, data):
+    place, _ = run_that_ended
+    target, checkpoint = tmp_path / "target", place.with_suffix(".pt")
+    for cut in (data, checkpoint.read_bytes()[:-100]):
+        checkpoint.write_bytes(cut)
+        with pytest.raises(ValueError, match=f"^{checkpoint} is cut, damaged or no"):
+            weights.export(place, tmp_path, target)
+    place.write_bytes(data)
+    with pytest.raises(ValueError, match=f"^{place} is no record: expected one of"):
+        weights.export(place, tmp_path, target)
+    assert not target.exists()
+
+
+def test_the_export_writes_where_it_is_told(run_that_ended, tmp_path, monkeypatch):
+    place, _ = run_that_ended
+    target = tmp_path / "weights.safetensors"
+    monkeypatch.setattr(weights, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["weights", str(place), "--output", str(target)])
+    weights.main()
+    assert target.exists()
 
 
 # The experiment
