@@ -6,6 +6,7 @@ the case?".
 """
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 
@@ -17,6 +18,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.hooks import RemovableHandle
 
 from d2l_dense.checks import is_count
 
@@ -74,6 +76,10 @@ def training_peak(
         made = _optimizer(net, optimizer)
         tracker = MemTracker()
         tracker.track_external(net, made, X, y)
+        # It would hook each parameter to see its gradient, and fail where none comes.
+        none = [RemovableHandle(OrderedDict())] * 2
+        frozen = [p for p in net.parameters() if not p.requires_grad]
+        tracker._param_to_grad_hook_handles.update(dict.fromkeys(frozen, none))
         with tracker:
             _step(net, made, X, y, autocast)
     (found,) = tracker.get_tracker_snapshot("peak").values()

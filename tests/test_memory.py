@@ -33,16 +33,34 @@ def agree(net, shape, **options):
     assert abs(measured / accounted - 1) < 0.1
 
 
-@pytest.mark.parametrize("strategy", cost.MEMORY)
-def test_the_accounting_is_what_is_allocated(strategy):
-    # In one thread: the scratch memory of kernels, which no accounting sees, grows
-    # with the threads and counts beside tensors as small as these.
+@pytest.fixture
+def one_thread():
+    """The scratch memory of kernels, which no accounting sees, grows with the threads.
+
+    It counts beside tensors as small as these.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        agree(DenseNet(**SMALL, memory=strategy, momentum=0.9), (8, 1, 64, 64))
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("strategy", cost.MEMORY)
+def test_the_accounting_is_what_is_allocated(strategy, one_thread):
+    agree(DenseNet(**SMALL, memory=strategy, momentum=0.9), (8, 1, 64, 64))
+
+
+@pytest.mark.parametrize("strategy", cost.MEMORY)
+@pytest.mark.parametrize("frozen", [["stem"], ["stem", "block1", "transition1"]])
+def test_what_is_frozen_has_no_gradient(strategy, frozen, one_thread):
+    net, shape = DenseNet(**SMALL, memory=strategy, momentum=0.9), (8, 1, 64, 64)
+    for stage in frozen:
+        net.net.get_submodule(stage).requires_grad_(False)
+    found = memory.training_peak(net, shape)
+    assert found["parameters"] == sum(p.nbytes for p in net.parameters())
+    trained = [p for p in net.parameters() if p.requires_grad]
+    assert found["optimizer"] == sum(p.nbytes for p in trained)
+    agree(net, shape)
 
 
 @pytest.mark.slow
