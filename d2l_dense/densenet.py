@@ -21,7 +21,7 @@ from d2l_dense.out_of_memory import explained
 from d2l_dense.pools import POOLS
 from d2l_dense.stages import Stages
 from d2l_dense.stems import STEMS, initialise
-from d2l_dense.variants import VARIANTS, from_torchvision, torchvision_names
+from d2l_dense.variants import VARIANTS, from_torchvision, to_torchvision
 
 
 class DenseNet(d2l.Classifier):
@@ -137,11 +137,8 @@ class DenseNet(d2l.Classifier):
         """
         pixels = 2 ** (len(self.arch) - 1)  # that block 1 needs, a side
         shrinks = self.stem == "imagenet"  # to a quarter, rounded up
-        side, dtype = (
-            4 * pixels - 3 if shrinks else pixels,
-            next(self.parameters()).dtype,
-        )
-        check_images(X, self.in_channels, side, dtype)
+        side = 4 * pixels - 3 if shrinks else pixels
+        check_images(X, self.in_channels, side, next(self.parameters()).dtype)
         h, w = ((-(-side // 4) if shrinks else side) // pixels for side in X.shape[2:])
         if self.training and len(X) * h * w == 1:
             raise ValueError(
@@ -173,10 +170,13 @@ class DenseNet(d2l.Classifier):
         self.load_state_dict(from_torchvision(state_dict, self.state_dict(), self.arch))
 
     def to_torchvision(self) -> dict[str, Tensor]:
-        """Return the weights under torchvision's names, for its `load_state_dict`."""
-        own = self.state_dict()
-        theirs = torchvision_names(own, self.arch)
-        return dict(zip(theirs, own.values(), strict=True))
+        """Return the weights under torchvision's names, for its `load_state_dict`.
+
+        Raises:
+            ValueError: if no torchvision network is of this form.
+        """
+        form = self.arch, self.bottleneck, self.stem, self.bias
+        return to_torchvision(self.state_dict(), *form)
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """Report loss and accuracy of a batch (X, y); return the loss."""

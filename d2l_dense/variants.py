@@ -48,6 +48,26 @@ def torchvision_names(keys: Iterable[str], arch: Sequence[int]) -> Iterator[str]
         yield f"{modules[module]}.{tensor}"
 
 
+def to_torchvision(
+    own: Mapping[str, Tensor],
+    arch: Sequence[int],
+    bottleneck: int | None,
+    stem: str,
+    bias: bool,
+) -> dict[str, Tensor]:
+    """Return the weights of a `DenseNet` of these arguments under torchvision's names.
+
+    Raises:
+        ValueError: if no torchvision network is of this form.
+    """
+    if bottleneck is None or stem != "imagenet" or bias:
+        raise ValueError(
+            f"bottleneck={bottleneck}, stem={stem!r}, bias={bias}: expected a "
+            "bottleneck, stem='imagenet' and bias=False, as torchvision's networks have"
+        )
+    return dict(zip(torchvision_names(own, arch), own.values(), strict=True))
+
+
 def from_torchvision(
     state_dict: Mapping[str, Tensor], own: Mapping[str, Tensor], arch: Sequence[int]
 ) -> dict[str, Tensor]:

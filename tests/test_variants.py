@@ -94,6 +94,18 @@ def test_the_way_back():
     plain.load_state_dict(back)
 
 
+@pytest.mark.parametrize(
+    "change", [{"bottleneck": None}, {"stem": "cifar"}, {"bias": True}]
+)
+def test_no_way_back_where_torchvision_has_no_such_network(change):
+    form = {"bottleneck": 4, "stem": "imagenet", "bias": False}
+    net = DenseNet(4, 2, (1, 1), in_channels=3, **form | change)
+    ((key, value),) = change.items()
+    words = f"{key}={value!r}.*: expected a bottleneck, stem='imagenet' and bias=False"
+    with pytest.raises(ValueError, match=words):
+        net.to_torchvision()
+
+
 def test_weights_that_do_not_fit_are_refused_by_name():
     net = DenseNet.variant("121", num_classes=10)
     state = torchvision.models.densenet121(weights=None).state_dict()
