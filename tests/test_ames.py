@@ -97,6 +97,13 @@ def test_all_rows_to_train_on(data):
     assert len(data.train[0]) == 2344  # the data that it was taken from
 
 
+def test_sales_without_a_spread_are_refused(data):
+    alike = np.flatnonzero(data.log_prices == data.log_prices[0])[:2]
+    for rows in (np.array([3]), alike, np.array([], dtype=int)):
+        with pytest.raises(ValueError, match=r"train_rows: .* two or more sales of"):
+            data.part(rows, np.array([5, 6]))
+
+
 def test_predictions_are_log_prices(data):
     class Known(torch.nn.Linear):
         def forward(self, X):

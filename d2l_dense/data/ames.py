@@ -83,16 +83,25 @@ class AmesHousing(d2l.DataModule):
         return list(folds.split(self.features))
 
     def part(self, train_rows: np.ndarray, val_rows: np.ndarray) -> "AmesHousing":
-        """The same sales with other rows to train on and to hold out (or none)."""
+        """The same sales with other rows to train on and to hold out (or none).
+
+        Raises:
+            ValueError: if the rows to train on are fewer than two, or of one price.
+        """
         other = copy(self)
         other._use(train_rows, val_rows)
         return other
 
     def _use(self, train_rows: np.ndarray, val_rows: np.ndarray) -> None:
+        known = self.log_prices[train_rows]
+        if len(set(known)) < 2:  # no deviation to divide by
+            raise ValueError(
+                f"train_rows: {len(known)} sales without a spread of prices; expected "
+                "two or more sales of different prices"
+            )
         self.train_rows, self.val_rows = train_rows, val_rows
         self.pipeline = preprocessing().fit(self.features.iloc[train_rows])
         self.num_inputs = len(self.pipeline.get_feature_names_out())
-        known = self.log_prices[train_rows]
         self.mean, self.std = float(known.mean()), float(known.std())
         self.train, self.val = map(self._tensors, (train_rows, val_rows))
 
