@@ -35,6 +35,8 @@ _WORDS = {
 }
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def training_peak(
     net: nn.Module,
     input_shape: Sequence[int],
@@ -63,6 +65,7 @@ def training_peak(
     Raises:
         ValueError: if `input_shape` does not consist of whole numbers above 0, or
             the net has lazy layers that have no shape yet.
+        TypeError: if `optimizer` makes none, but is one.
 
     Chapter: "Is this really the case?".
     """
@@ -88,6 +91,8 @@ def training_peak(
     return peak | {"total": sum(peak.values())}
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def measure(
     net: nn.Module,
     batch: tuple[Tensor, Tensor],
@@ -113,7 +118,7 @@ def measure(
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError(f"batch of type {type(batch).__name__}: expected (X, y)")
-    X, y = batch
+    X, y = (t.clone() if t.is_inference() else t for t in batch)
     if X.device.type not in ("cpu", "cuda"):
         raise ValueError(f"net and batch on {X.device}: expected cpu or cuda")
     before = torch.cuda.memory_allocated(X.device) if X.is_cuda else 0
@@ -160,6 +165,9 @@ def _copy(net: nn.Module, fake: bool) -> nn.Module:
 
 def _optimizer(net: nn.Module, make: MakeOptimizer | None) -> Optimizer:
     """The optimizer, with its state as after a first step."""
+    if isinstance(make, Optimizer):
+        found = f"optimizer is a {type(make).__name__}"
+        raise TypeError(f"{found}: expected a function that makes one of parameters")
     if make is not None:
         optimizer = make(net.parameters())
     elif isinstance(net, d2l.Module):

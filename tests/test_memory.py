@@ -164,6 +164,26 @@ def test_another_device():
         memory.measure(DenseNet(**SMALL), X)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_step_has_gradients_wherever_it_is_asked_for(mode):
+    net, shape = DenseNet(**SMALL, momentum=0.9), (2, 1, 32, 32)
+    asked = [memory.training_peak(net, shape), memory.measure(net, batch(*shape))]
+    with mode():
+        again = [memory.training_peak(net, shape), memory.measure(net, batch(*shape))]
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        assert not torch.is_grad_enabled()
+    assert again == asked
+
+
+def test_an_optimizer_in_place_of_its_maker():
+    net = DenseNet(**SMALL)
+    words = "optimizer is a SGD: expected a function that makes one of parameters"
+    for ask in (memory.training_peak, memory.measure):
+        X = (2, 1, 32, 32) if ask is memory.training_peak else batch(2, 1, 32, 32)
+        with pytest.raises(TypeError, match=words):
+            ask(net, X, net.configure_optimizers())
+
+
 # The closed form
 
 
