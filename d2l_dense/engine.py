@@ -4,6 +4,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from d2l import torch as d2l
@@ -11,8 +12,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
+
+from d2l_dense.checks import check_bool, check_number, check_positive
 
 # It announces a precision that the trainer has chosen, or was told, and a notebook
 # would show that on some hardware and not on other.
@@ -21,13 +24,37 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 WORDS = {"acc": "accuracy"}  # D2L's word for a plot: ours in a history
 
 
-def check_schedule(schedule: object) -> None:
-    """Raise a ValueError unless it is a function, or None."""
+def check_arguments(
+    max_epochs: int,
+    schedule: object,
+    gradient_clip_val: float,
+    seed: int,
+    checkpoint: object,
+    progress: bool,
+) -> None:
+    """Raise a ValueError that names an argument of `Trainer` that is out of range."""
+    check_positive(max_epochs=max_epochs)
+    check_bool(progress=progress)
+    check_number("gradient_clip_val", gradient_clip_val, lambda x: x >= 0, ">= 0")
+    # Each epoch's own seed, 10,007 times as large, has to fit 64 bits.
+    fits = "0, 1, 2, ... below 2**50"
+    check_number("seed", seed, lambda x: 0 <= x < 2**50 and x % 1 == 0, fits)
+    if not isinstance(checkpoint, str | Path | None):
+        raise ValueError(
+            f"checkpoint={checkpoint!r}: expected the path of a file, or None"
+        )
     if schedule is not None and not callable(schedule):
         raise ValueError(
             f"schedule={schedule!r}: expected a function of an optimizer and the "
             "number of steps, such as d2l_dense.one_cycle"
         )
+
+
+def check_pair(name: str, model: object, data: object, kind: type, words: str) -> None:
+    """Raise a TypeError unless they are what a method of `Trainer` takes."""
+    if not isinstance(model, d2l.Module) or not isinstance(data, kind):
+        found = f"{type(model).__name__}, {type(data).__name__}"
+        raise TypeError(f"{name}({found}): expected a d2l.Module and a {words}")
 
 
 def make_optimizer(model: d2l.Module) -> Optimizer:
@@ -48,13 +75,18 @@ def make_scheduler(
     """What the schedule returns for so many steps, if there is one.
 
     Raises:
-        TypeError: if that is no scheduler.
+        TypeError: if that is no scheduler, or one that has to be told a figure.
     """
     if schedule is None:
         return None
     made = schedule(optimizer, num_steps)
     if not isinstance(made, LRScheduler):
         raise TypeError(f"schedule returned {made!r}: expected a scheduler")
+    if isinstance(made, ReduceLROnPlateau):
+        raise TypeError(
+            "schedule returned a ReduceLROnPlateau: expected a scheduler that is "
+            "stepped after each batch, without a figure, such as OneCycleLR"
+        )
     return made
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from tqdm import tqdm
 from d2l_dense import engine
 from d2l_dense.allocator import keep_freed_memory
 from d2l_dense.checkpoint import Checkpoint, identity
-from d2l_dense.checks import check_bool, check_number, check_positive
 from d2l_dense.loss_watch import LossWatch, check_row
 from d2l_dense.out_of_memory import explained
 from d2l_dense.processes import agree, share, split
@@ -62,11 +61,9 @@ class Trainer(d2l.HyperParameters):
         precision: str = "auto",
         progress: bool = True,
     ) -> None:
-        check_positive(max_epochs=max_epochs)
-        check_bool(progress=progress)
-        check_number("gradient_clip_val", gradient_clip_val, lambda x: x >= 0, ">= 0")
-        check_number("seed", seed, lambda x: x >= 0 and x % 1 == 0, "0, 1, 2, ...")
-        engine.check_schedule(schedule)
+        engine.check_arguments(
+            max_epochs, schedule, gradient_clip_val, seed, checkpoint, progress
+        )
         seed, gradient_clip_val = int(seed), float(gradient_clip_val)  # NumPy's too
         self.save_hyperparameters()
         self.fabric, self.precision = engine.make_fabric(accelerator, precision)
@@ -74,8 +71,9 @@ class Trainer(d2l.HyperParameters):
         self.device = self.fabric.device
 
     def __getstate__(self) -> dict[str, Any]:
-        """The arguments alone: a trained model is saved without its data."""
-        return self.hparams
+        """The arguments: a model is saved without its data, or a schedule's code."""
+        kept = {k: v for k, v in self.hparams.items() if k != "schedule"}
+        return kept | {"hparams": kept}
 
     def fit(self, model: d2l.Module, data: d2l.DataModule) -> list[dict[str, float]]:
         """Train, and return the history: one dict an epoch.
@@ -87,11 +85,12 @@ class Trainer(d2l.HyperParameters):
 
         Raises:
             FloatingPointError: if the loss is not finite; names epoch, step, rate.
-            TypeError: if the model does not configure one torch optimizer, or the
-                schedule returns no scheduler.
+            TypeError: if the two are something else, the model does not configure one
+                torch optimizer, or the schedule returns no scheduler.
             OSError: if the checkpoint cannot be written.
             MemoryError: if a step does not fit; it says what would.
         """
+        engine.check_pair("fit", model, data, d2l.DataModule, "d2l.DataModule")
         if self.device.type == "cpu":
             keep_freed_memory()
         self.prepare_data(data)
@@ -127,17 +126,14 @@ class Trainer(d2l.HyperParameters):
         optimizer = engine.make_optimizer(model)
         steps = self.max_epochs * self.num_train_batches
         self._scheduler = engine.make_scheduler(self.schedule, optimizer, steps)
-        run = identity(model, self.data, optimizer)
-        run |= {"steps": steps, "seed": self.seed, "precision": self.precision}
-        run |= {"gradient_clip_val": self.gradient_clip_val}
+        run = identity(model, self.data, optimizer) | {"steps": steps}
+        run |= {k: getattr(self, k) for k in ("seed", "precision", "gradient_clip_val")}
         run |= {"schedule": type(self._scheduler).__name__}
         parts = {"model": model, "optimizer": optimizer, "schedule": self._scheduler}
         parts["scaler"] = getattr(self.fabric.strategy.precision, "scaler", None)
-        self._checkpoint = self.checkpoint and Checkpoint(
-            Path(self.checkpoint).expanduser(),
-            run,
-            **{k: v for k, v in parts.items() if v},
-        )
+        parts, path = {k: v for k, v in parts.items() if v}, self.checkpoint
+        path = path and Path(path).expanduser()
+        self._checkpoint = Checkpoint(path, run, **parts) if path else None
         self._wrapped, self.optim = self.fabric.setup(model, optimizer)
 
     def prepare_batch(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -159,6 +155,8 @@ class Trainer(d2l.HyperParameters):
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
         """Average what `validation_step` reports over every example; by its names."""
+        words = "DataLoader, such as data.val_dataloader()"
+        engine.check_pair("evaluate", model, loader, Iterable, words)
         engine.place(model, self.device)
         agree(model.eval(), self.fabric)
         with engine.Report(model) as report, torch.no_grad():

@@ -24,7 +24,7 @@ from helpers import (
 )
 from lightning_fabric.plugins import MixedPrecision
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 from worker import classifier, order, train_in_double
 
@@ -532,7 +532,8 @@ nan = math.nan
     [
         ("max_epochs", [0, -1, 1.5, True, "10", None], "a whole number, 1 or more"),
         ("gradient_clip_val", [-1, nan, "1", None], ">= 0"),
-        ("seed", [-1, 0.5, nan, "0", None], "0, 1, 2, ..."),
+        ("seed", [-1, 0.5, nan, "0", None, 2**64, 2**50], "0, 1, 2, ... below"),
+        ("checkpoint", [3, True, b"run.pt"], "the path of a file, or None"),
         ("schedule", ["one_cycle", 3, True], "a function of an optimizer and the num"),
         ("accelerator", ["nonsense", "gpu", "", None], "one that is here: auto, cpu"),
     ],
@@ -542,6 +543,25 @@ def test_a_wrong_argument_is_named(name, values, allowed):
         with pytest.raises(ValueError, match=f"expected {allowed}") as error:
             Trainer(**QUIET | {name: value})
         assert f"{name}={value!r}" in str(error.value)
+
+
+def test_the_largest_seed_has_its_epochs():
+    history = quiet(2, seed=2**50 - 1).fit(Classifier(), Pictures())
+    assert len(history) == 2
+
+
+def test_what_is_no_model_or_no_data_is_named():
+    model, data = Classifier(), Pictures()
+    for pair in ((data, model), (nn.Linear(1, 1), data), (model, [1])):
+        names = ", ".join(type(one).__name__ for one in pair)
+        words = rf"fit\({names}\): expected a d2l.Module and a d2l.DataModule"
+        with pytest.raises(TypeError, match=words):
+            quiet().fit(*pair)
+    for pair in ((data.val_dataloader(), model), (model, data), (model, None)):
+        names = ", ".join(type(one).__name__ for one in pair)
+        words = rf"evaluate\({names}\): expected a d2l.Module and a DataLoader, such"
+        with pytest.raises(TypeError, match=words):
+            quiet().evaluate(*pair)
 
 
 def test_a_device_that_is_not_here(monkeypatch):
@@ -747,7 +767,25 @@ def test_a_trained_model_is_saved_without_its_trainers_data(tmp_path):
     assert again.trainer.max_epochs == 1 and not hasattr(
         again.trainer, "train_dataloader"
     )
+    torch.save(again, tmp_path / "again.pt")
     quiet().fit(again, data)
+
+
+def test_a_trained_model_is_saved_without_its_schedule(tmp_path):
+    model = Classifier()
+    quiet(schedule=lambda *given: one_cycle(*given)).fit(model, Pictures())
+    torch.save(model, tmp_path / "model.pt")
+    again = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert_equal_states(again, model)
+
+
+def test_a_schedule_that_needs_a_figure_is_refused():
+    def plateau(optimizer, num_steps):
+        return ReduceLROnPlateau(optimizer)
+
+    words = "schedule returned a ReduceLROnPlateau: expected .* after each batch"
+    with pytest.raises(TypeError, match=words):
+        quiet(schedule=plateau).fit(Classifier(), Pictures())
 
 
 def test_a_schedule_that_returns_nothing_is_refused():
