@@ -36,7 +36,7 @@ def count(text: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES)
-    parser.add_argument("--seeds", type=count, default=1, help="seeds 0, 1, ... (1)")
+    parser.add_argument("--seeds", type=count, help="seeds 0, 1, ... (1)")
     parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto"
@@ -44,9 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=records.RESULTS, help="where records go"
     )
-    parser.add_argument(
-        "--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from"
-    )
+    parser.add_argument("--checkpoints", type=Path, help="where runs go on from")
     parser.add_argument("--note", help="what a reader of the figures must know")
     parser.add_argument(
         "--precision",
@@ -60,6 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.name is None:
         given = options.arms, options.note, options.source, options.submit
+        given += options.seeds, options.checkpoints
         if any(given) or options.precision != "auto":
             parser.error(f"for which experiment? There are {', '.join(NAMES)}")
         if not options.results.is_dir():
@@ -89,15 +88,15 @@ def main() -> None:
         experiment.submit(options.submit, device)
         print(f"wrote {options.submit}")
         return
-    for folder in (options.results, options.checkpoints):
+    where = options.checkpoints or CHECKPOINTS
+    for folder in (options.results, where):
         check_folder(folder)
-    for seed in range(options.seeds):
+    for seed in range(options.seeds or 1):
         for arm in arms:
             found = records.load(options.name, arm, device, options.results)
             if seed in [record["seed"] for record in found]:
                 print(f"{records.path(options.name, arm, seed, device).name} is there")
                 continue
-            where = options.checkpoints
             run = Run(options.name, arm, seed, device, where, trainer.precision)
             record = experiment.execute(run)
             if options.note:

@@ -559,9 +559,10 @@ def test_a_killed_write_does_not_count_as_data(tmp_path, contents, start):
 
 
 def test_the_command_verifies_and_says_where_the_data_are(
-    places, contents, no_network, capsys
+    places, contents, no_network, capsys, monkeypatch
 ):
-    def command():
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["data", *map(str, arguments)])
         runpy.run_module("d2l_dense.data", run_name="__main__", alter_sys=True)
 
     with pytest.raises(SystemExit, match="^Fashion-MNIST's file .* was not found"):
@@ -573,6 +574,17 @@ def test_the_command_verifies_and_says_where_the_data_are(
     (places[1] / f"{LABELS}.gz").write_bytes(b"cut")
     with pytest.raises(SystemExit, match=f"{LABELS}.gz is not Fashion-MNIST's"):
         command()
+    put(places[0], contents)
+    capsys.readouterr()
+    command(places[0])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [str(places[0] / f"{name}.gz") for name in contents]
+    for arguments in (["--help"], [places[0], "more"]):
+        with pytest.raises(SystemExit) as error:
+            command(*arguments)
+        assert error.value.code in (0, 2)
+    said = capsys.readouterr()
+    assert "find or fetch the data" in said.out and "unrecognized" in said.err
 
 
 def test_paths_are_paths(places, contents, monkeypatch):

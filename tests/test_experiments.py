@@ -547,8 +547,6 @@ def test_a_submission_that_kaggle_would_refuse(price):
         (["housing", "--submit", "x.csv"], "--submit needs --source kaggle"),
         (["housing", "--source", "kaggle", "--submit", "/"], "/ is a folder: expected"),
         (["memory", "--precision", "32-true"], "memory has its own"),
-        (["--precision", "32-true"], "for which experiment?"),
-        ([], "results: there is no such folder"),
     ],
 )
 def test_options_that_do_not_fit(experiment, capsys, arguments, words):
@@ -759,6 +757,23 @@ def test_the_list_of_experiments(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path)])
     command.main()
     assert re.search(r"^pooling +max +none +unknown$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--precision", "32-true"], "for which experiment?"),
+        (["--seeds", "3"], "for which experiment?"),
+        (["--seeds", "1"], "for which experiment?"),
+        (["--checkpoints", "runs"], "for which experiment?"),
+        (["--results", "none"], "none: there is no such folder"),
+    ],
+)
+def test_options_without_an_experiment(monkeypatch, capsys, arguments, words):
+    monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
+    with pytest.raises(SystemExit) as error:
+        command.main()
+    assert error.value.code == 2 and words in capsys.readouterr().err
 
 
 def test_arguments_without_an_experiment(experiment, capsys):

@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -306,6 +307,15 @@ def test_executing_a_notebook_measures_it(tmp_path):
         assert 300e6 < memory < 1e9
     (cell,) = nbformat.read(path, as_version=4).cells
     assert cell.outputs[0].data["text/plain"] == "300000000"
+
+
+def test_a_notebook_that_is_not_there(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "none.ipynb"
+    monkeypatch.setattr(sys, "argv", ["notebooks", str(path)])
+    with pytest.raises(SystemExit) as error:
+        notebooks.main()
+    assert error.value.code == 2
+    assert f"{path}: there is no such notebook" in capsys.readouterr().err
 
 
 def test_a_notebook_that_fails_stays_as_it_was(tmp_path):

@@ -84,6 +84,9 @@ def main():
     parser.add_argument("--note", help="what a reader of the times must know")
     options = parser.parse_args()
     paths = [path.resolve() for path in options.notebooks]
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"{path}: there is no such notebook")
     machine = hardware()
     for path in paths or sorted(CHAPTERS.glob("*.ipynb")):
         try:
