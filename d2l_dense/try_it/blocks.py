@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from d2l_dense.try_it.compare import compare, judge
+from d2l_dense.try_it.compare import compare, judge, kind
 
 
 def check_block(reader: Callable) -> None:
@@ -72,7 +72,9 @@ def check_counterexample(reader: Callable) -> None:
     """() -> (1, 2, 2, 2): maximum and sum do not swap. Chapter: pooling."""
 
     def tell(X: Any) -> Any:
-        if not isinstance(X, Tensor) or X.shape != (1, 2, 2, 2):
+        if not isinstance(X, Tensor):
+            return f"a {kind(X)}, no Tensor"
+        if X.shape != (1, 2, 2, 2):
             return X
         a, b = F.max_pool2d(X.sum(1), 2).item(), F.max_pool2d(X, 2).sum().item()
         same = f"{a:g} in both orders: both channels are largest at the same pixel"

@@ -48,6 +48,8 @@ def _verdict(
         told = f"gives {_show(value)}; expected: {_show(expected)}."
         if isinstance(value, BaseException):
             told = f"stops with {_error(value)}; expected: {_show(expected)}."
+        elif odd := _odd(value, expected):
+            told = odd
         elif _show(value) == _show(expected):
             told = "gives the right shape, but other numbers than expected."
         parts = [f"Not right yet: {name}({', '.join(map(_show, case))}) {told}"]
@@ -102,6 +104,23 @@ def _same(value: Any, expected: Any) -> bool:
         same = isinstance(value, bool) == isinstance(expected, bool)
         return same and math.isclose(value, expected, rel_tol=1e-6)
     return type(value) is type(expected) and value == expected
+
+
+def _odd(value: Any, expected: Any) -> str | None:
+    """What to say of the first that should be a Tensor or a number, and is none."""
+    if isinstance(expected, tuple) and isinstance(value, tuple | list):
+        return next(filter(None, map(_odd, value, expected)), None)
+    if isinstance(expected, Tensor) and not isinstance(value, Tensor | None):
+        return f"gives a {kind(value)}; expected a Tensor: {_show(expected)}."
+    if isinstance(expected, Real) and not isinstance(value, Real | Tensor | None):
+        return f"gives a {kind(value)}; expected a number: {_show(expected)}."
+    return None
+
+
+def kind(value: Any) -> str:
+    """The name of a value's type, with its module."""
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    return name.removeprefix("builtins.")
 
 
 def _show(value: Any) -> str:
