@@ -26,13 +26,13 @@ SCHEMA = json.loads(Path(__file__).with_name("record.schema.json").read_text())
 
 
 def path(
-    experiment: str, arm: str, seed: int, device: str, folder: Path = RESULTS
+    experiment: str, arm: str, seed: int, device: str, folder: str | Path = RESULTS
 ) -> Path:
     """Where a run's record is, or will be; `device` is "cpu", "cuda" or "mps"."""
-    return folder / f"{experiment}-{arm}-{seed}-{device}.json"
+    return Path(folder) / f"{experiment}-{arm}-{seed}-{device}.json"
 
 
-def write(record: Record, folder: Path = RESULTS) -> Path:
+def write(record: Record, folder: str | Path = RESULTS) -> Path:
     """Check a record and put it in its place in one step; return the place.
 
     Raises:
@@ -46,7 +46,7 @@ def write(record: Record, folder: Path = RESULTS) -> Path:
 
 
 def load(
-    experiment: str, arm: str = "*", device: str = "*", folder: Path = RESULTS
+    experiment: str, arm: str = "*", device: str = "*", folder: str | Path = RESULTS
 ) -> list[Record]:
     """Return the records of an experiment, arm and type of device, by arm and seed.
 

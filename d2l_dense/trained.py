@@ -14,7 +14,7 @@ FILE = records.RESULTS / "densenet.safetensors"
 SHA256 = "d7509446ac220304d7d8786d809df704a821fb99fdabdf36cedef7682bb5334c"
 
 
-def trained_densenet(path: Path = FILE) -> tuple[DenseNet, records.Record]:
+def trained_densenet(path: str | Path = FILE) -> tuple[DenseNet, records.Record]:
     """Return the trained network, in eval mode, and the record of its run.
 
     The weights of convolutions are kept in half precision and come back in
@@ -26,6 +26,7 @@ def trained_densenet(path: Path = FILE) -> tuple[DenseNet, records.Record]:
 
     Chapter: "Is it the network of the record?".
     """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is not there: expected the trained weights. Restore it from "

@@ -55,6 +55,11 @@ def test_there_and_back(tmp_path):
     assert place.read_text().endswith("}\n")
 
 
+def test_a_folder_may_be_a_string(tmp_path):
+    name = "densenet", "ours", 0, "cpu"
+    assert records.path(*name, str(tmp_path)) == records.path(*name, tmp_path)
+
+
 def test_a_record_replaces_the_one_before(tmp_path):
     records.write(record(test_accuracy=0.5), tmp_path)
     records.write(record(), tmp_path / "new" / "folder")

@@ -6,6 +6,7 @@ import sys
 import pytest
 import safetensors.torch
 import torch
+from helpers import assert_equal_states
 from torch import nn
 
 from d2l_dense import (
@@ -48,6 +49,12 @@ def test_another_file_is_refused(tmp_path):
     words = rf"has SHA-256 [0-9a-f]{{64}} \([\d,]+ bytes\): expected {trained.SHA256}"
     with pytest.raises(ValueError, match=words):
         trained_densenet(place)
+
+
+def test_a_path_may_be_a_string(network):
+    net, record = trained_densenet(str(trained.FILE))
+    assert_equal_states(net, network[0])
+    assert record == network[1]
 
 
 def test_no_file(tmp_path):
