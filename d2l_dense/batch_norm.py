@@ -111,7 +111,7 @@ def corrected(
     """Gives a part of total - offset - slope * (x - mean).
 
     In half precision some channels of a larger tensor are copied before they are
-    added: PyTorch takes up to ten times as long for, say, 24 or 64 of them.
+    added: PyTorch is slow to add some numbers of them, such as 24 or 64.
     """
     if x.dtype == mean.dtype:
         a, b = per_channel(slope * mean - offset, x), per_channel(-slope, x)

@@ -1,6 +1,7 @@
 """What chapters say of recorded runs: tables of them, and comparisons in words."""
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from d2l_dense import plots, records
 from d2l_dense.records import Record, Summary
@@ -27,10 +28,20 @@ def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
     low, high = (f"{end:+.4f}" for end in gap.interval)
     found = UNDECIDED
     if gap.sign:
-        found = f"{first if gap.sign == better else second} is better"
-        if float(low) * float(high) == 0:
-            found += ", by an interval that only just excludes zero"
+        found = f"{first if gap.sign == better else second} is better{caveat(gap)}"
     return f"{text} (95 % interval {low} to {high}, n = {gap.n}): {found}"
+
+
+def caveat(gap: Summary) -> str:
+    """What to add to a sure difference whose interval begins at zero, rounded."""
+    if gap.sign and not all(round(end, 4) for end in gap.interval):
+        return ", by an interval that only just excludes zero"
+    return ""
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median of some ratios, and their range."""
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def compare(

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from d2l_dense import DenseNet, FashionMNIST, cost, records
+from d2l_dense import DenseNet, FashionMNIST, cost, records, report
 from d2l_dense.allocator import keep_freed_memory
 from d2l_dense.checkpoint import replace_file
 from d2l_dense.engine import make_fabric, place
@@ -145,7 +145,7 @@ def main() -> None:
     result["densenet_121"] = densenet_121.compare(device, precision)
     for arm in rates:
         print(f"{arm}: {statistics.median(rates[arm]):.0f} images/s")
-    print(f"ratio {result['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"ratio {report.spread(ratios)}")
     print(f"{dtype} products {peak / 1e9:.0f} GFLOP/s, of which we use {used:.0%}")
     print({name: f"{share:.0%}" for name, share in result["profile"].items()})
     for task, row in result["densenet_121"].items():

@@ -92,3 +92,7 @@ def test_precision_is_named_in_words():
     assert report.hardware(run).endswith(", mixed precision (bf16)")
     run["device"] = run["device"] | {"precision": "64-true"}
     assert report.hardware(run).endswith(", 64-true")
+
+
+def test_ratios_in_words():
+    assert report.spread([1.1, 0.9, 1.04]) == "1.04 (0.90 to 1.10)"
