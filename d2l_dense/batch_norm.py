@@ -24,7 +24,7 @@ def in_one_piece(x: Tensor) -> bool:
 
 def per_channel(channels: Tensor, like: Tensor) -> Tensor:
     """A number for each channel, to be used beside (N, C, H, W)."""
-    return channels.to(like.dtype)[:, None, None]
+    return channels.to(like.dtype).view(-1, 1, 1)
 
 
 def moments(X: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +62,8 @@ class Moments:
         """Mean and variance, (2, C), in single precision; zeros if none is wanted."""
         if not self.wanted:
             return like.new_zeros(2, like.shape[1], dtype=single(like.dtype))
+        if len(self.parts) == 1:
+            return torch.stack(self.parts[0])
         means, squares = (torch.stack(part) for part in zip(*self.parts, strict=True))
         shares = means.new_tensor(self.sizes)[:, None] / sum(self.sizes)
         mean = (shares * means).sum(0)
@@ -69,23 +71,35 @@ class Moments:
         return torch.stack((mean, (shares * squares).sum(0)))
 
 
-def normalise(
-    x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, out: Tensor
-) -> Tensor:
-    """Write BN(x) to `out`."""
-    weight, bias = weight.to(mean), bias.to(mean)
-    if x.dtype != mean.dtype:  # half precision: multiply and add in single
-        unused = mean.new_empty(2, 0)
+class Line:
+    """offset + slope * (x - mean), with a number of each for every channel.
+
+    That is what batch normalisation computes, once its statistics are known. What is
+    the same for all parts of a batch is computed once.
+    """
+
+    def __init__(
+        self, like: Tensor, mean: Tensor, slope: Tensor, offset: Tensor
+    ) -> None:
+        self.in_half = like.dtype != mean.dtype
+        if self.in_half:  # multiply and add in single precision, as BN's operation does
+            self.of_norm = slope, offset, mean, torch.ones_like(mean)
+            self.unused = mean.new_empty(2, 0).unbind()
+        else:
+            self.slope = per_channel(slope, like)
+            shift = torch.addcmul(offset, mean, slope, value=-1)
+            self.shift = per_channel(shift, like)
+
+    def of(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write it to `out`."""
+        if not self.in_half:
+            return torch.addcmul(self.shift, x, self.slope, out=out)
+        x = x if in_one_piece(x) else out.copy_(x)
         _aten.native_batch_norm.out(
-            x if in_one_piece(x) else out.copy_(x),
-            weight, bias, mean, rstd**-2, False, 0.0, 0.0, out=out,
-            save_mean=unused[0], save_invstd=unused[1],
+            x, *self.of_norm, False, 0.0, 0.0, out=out,
+            save_mean=self.unused[0], save_invstd=self.unused[1],
         )  # fmt: skip
-    else:
-        scale = weight * rstd
-        shift = per_channel(bias - mean * scale, x)
-        torch.addcmul(shift, x, per_channel(scale, x), out=out)
-    return out
+        return out
 
 
 def norm_gradients(
@@ -98,33 +112,30 @@ def norm_gradients(
     """
     if not len(x):  # where that divides by zero, and ends the process
         return torch.zeros_like(mean), torch.zeros_like(mean)
-    only_these = [False, True, True]
+    weight = rstd  # of no account, but it has to be one
     _, of_weight, of_bias = _aten.native_batch_norm_backward(
-        g, x, torch.ones_like(mean), None, None, mean, rstd, True, 0.0, only_these
+        g, x, weight, None, None, mean, rstd, True, 0.0, [False, True, True]
     )
     return of_weight, of_bias
 
 
 def corrected(
-    total: Tensor, x: Tensor, mean: Tensor, offset: Tensor, slope: Tensor
+    total: Tensor, x: Tensor, line: Line, scale: Tensor | None = None
 ) -> Callable[[slice], Tensor]:
-    """Gives a part of total - offset - slope * (x - mean).
+    """Gives a part of total * scale + line.of(x).
 
     In half precision some channels of a larger tensor are copied before they are
     added: PyTorch is slow to add some numbers of them, such as 24 or 64.
     """
-    if x.dtype == mean.dtype:
-        a, b = per_channel(slope * mean - offset, x), per_channel(-slope, x)
-        return lambda part: torch.addcmul(a, x[part], b).add_(total[part])
-    one = torch.ones_like(mean)
 
-    def in_half(part: slice) -> Tensor:
+    def of_part(part: slice) -> Tensor:
         features, known = x[part], total[part]
-        g = torch.empty_like(features)
-        normalise(features, mean, one, -slope, -offset, g)
-        return g.add_(known if in_one_piece(known) else known.clone())
+        g = line.of(features, torch.empty_like(features))
+        if line.in_half and not in_one_piece(known):
+            known = known.clone()
+        return g.add_(known) if scale is None else g.addcmul_(known, scale)
 
-    return in_half
+    return of_part
 
 
 def relu_(x: Tensor) -> Tensor:
@@ -165,7 +176,7 @@ def statistics(
     elif norm.training and norm.track_running_stats:
         momentum = norm.momentum
         if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked += 1
+            norm.num_batches_tracked.add_(1)
             if momentum is None:  # a plain average over all batches
                 momentum = 1 / norm.num_batches_tracked.item()
         if norm.running_mean is not None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from d2l_dense.batch_norm import (
+    Line,
     Moments,
     in_one_piece,
     norm_gradients,
-    normalise,
     per_channel,
     relu_,
     relu_back,
@@ -57,8 +57,10 @@ class Reader(NamedTuple):
         room, moments = scratch(x), Moments(of_batch)
         weight, bias, kernel, shift = self.tensors()
         kernel = None if kernel is None else kernel.to(x.dtype)
+        norm = Line(x, mean, weight.to(mean) * rstd, bias.to(mean))
         for part in parts(x):
-            Y = normalise(x[part], mean, rstd, weight, bias, room[: len(x[part])])
+            features = x[part]
+            Y = norm.of(features, room[: len(features)])
             if not self.pools_first:
                 relu_(Y)
             if self.pool is not None:
@@ -83,10 +85,12 @@ class Reader(NamedTuple):
         needed: Sequence[bool],
         known: Tensor | None,
         into: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        scaled: bool = True,
+    ) -> list[Tensor | None]:
         """Add to `known` what passes ReLU and the scale of BN, and write it to `into`.
 
-        What passes through BN's mean and deviation is left to the caller.
+        What passes through BN's mean and deviation is left to the caller; so is the
+        scale, where there is nothing known, unless `scaled`.
 
         Args:
             arriving: gives a part of the output's gradient.
@@ -96,34 +100,38 @@ class Reader(NamedTuple):
         """
         weight, bias, kernel, _ = tensors
         kernel = None if kernel is None else kernel.to(x.dtype)
-        scale = per_channel(weight.to(mean) * rstd, x)
-        g_weight, g_bias = torch.zeros_like(mean), torch.zeros_like(mean)
-        of_conv = [None, None]
+        slope = weight.to(mean) * rstd
+        norm, scale = Line(x, mean, slope, bias.to(mean)), per_channel(slope, x)
+        sums: list[Tensor | None] = [None] * 4
         room = None if in_one_piece(x) else scratch(x)
         for part in parts(x):
-            features = x[part]
+            features, target = x[part], into[part]
             if room is not None:
                 features = room[: len(features)].copy_(features)
-            Z = normalise(
-                features, mean, rstd, weight, bias, torch.empty_like(features)
-            )
-            g, *new = self._normal_back(arriving(part), Z, kernel, needed[2:])
-            of_conv = add(of_conv, new)
+            Z = norm.of(features, torch.empty_like(features))
+            out = None if scaled else target
+            g, *of_conv = self._normal_back(arriving(part), Z, kernel, needed[2:], out)
             del Z
-            of_weight, of_bias = norm_gradients(g, features, mean, rstd)
-            g_weight += of_weight
-            g_bias += of_bias
-            if known is None:
-                torch.mul(g, scale, out=into[part])
-            else:
-                torch.addcmul(known[part], g, scale, out=into[part])
-            del g  # before the next part needs the room
-        return g_weight, g_bias, *of_conv
+            sums = add(sums, [*norm_gradients(g, features, mean, rstd), *of_conv])
+            if known is not None:
+                torch.addcmul(known[part], g, scale, out=target)
+            elif scaled:
+                torch.mul(g, scale, out=target)
+            del g, out  # before the next part needs the room
+        return sums
 
     def _normal_back(
-        self, g: Tensor, Z: Tensor, kernel: Tensor | None, needed: Sequence[bool]
+        self,
+        g: Tensor,
+        Z: Tensor,
+        kernel: Tensor | None,
+        needed: Sequence[bool],
+        out: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gradients of Z, which BN made and this overwrites, and of the convolution."""
+        """Gradients of Z, which BN made and this overwrites, and of the convolution.
+
+        That of Z is in `out`, if given: where ReLU is what follows BN.
+        """
         Y, of_conv = Z, (None, None)
         if not self.pools_first:
             relu_(Z)
@@ -141,7 +149,7 @@ class Reader(NamedTuple):
         if self.pool is not None:
             (g,) = torch.autograd.grad(pooled, unpooled, g)
         if not self.pools_first:
-            relu_back(g, Z, out=g)
+            g = relu_back(g, Z, g if out is None else out)
         return g, *of_conv
 
 

@@ -17,15 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from d2l_dense.batch_norm import Moments, corrected, single, statistics
+from d2l_dense.batch_norm import (
+    Line,
+    Moments,
+    corrected,
+    per_channel,
+    single,
+    statistics,
+)
 from d2l_dense.checks import autocasts
 from d2l_dense.convolutions import convolve
-from d2l_dense.readers import (
-    Reader,
-    back_to_source,
-    empty_like,
-    parts,
-)
+from d2l_dense.readers import Reader, back_to_source, empty_like, parts
 from d2l_dense.take_apart import of_layer
 
 
@@ -145,17 +147,14 @@ class _Read(torch.autograd.Function):
                 buffer = convolve(ctx.source, X, kernel, bias)
         count = max(1, buffer.numel() // buffer.shape[1])
         needed, grads = list(ctx.needs_input_grad), []  # grads: last to first
-        # The features' gradient is total - offset - slope * (x - mean). Before a reader
+        # The features' gradient is total + offset + slope * (x - mean). Before a reader
         # has made a total of our own, it is the gradient that came, or none.
-        total = None if ctx.last else grad
-        offset, slope = torch.zeros_like(means), torch.zeros_like(means)
-        end = buffer.shape[1]
+        total, end = None if ctx.last else grad, buffer.shape[1]
+        lines = means.new_zeros(2, len(means))  # slope and offset of each channel
 
         def whole(channels: slice) -> Callable[[slice], Tensor]:
             x, known = buffer[:, channels], total[:, channels]
-            return corrected(
-                known, x, means[channels], offset[channels], slope[channels]
-            )
+            return corrected(known, x, Line(x, means[channels], *lines[:, channels]))
 
         for layer in reversed(ctx.layers):
             if layer[-1][0] is ctx.last:
@@ -173,18 +172,20 @@ class _Read(torch.autograd.Function):
                 if into is None:
                     into = empty_like(x, x.shape)
                 found = reader.read_back(
-                    g, x, mean, rstd, tensors, needed[-4:], known, into
+                    g, x, mean, rstd, tensors, needed[-4:], known, into, first
                 )
-                a = b = torch.zeros_like(mean)
+                scale = tensors[0].to(mean) * rstd
+                slope, offset = (
+                    lines[:, :end] if first else mean.new_zeros(2, len(mean))
+                )
                 if of_batch:
-                    scale = tensors[0].to(mean) * rstd / count
-                    a, b = scale * found[1], scale * rstd * found[0]
+                    slope.addcmul_(scale * rstd, found[0], value=-1 / count)
+                    offset.addcmul_(scale, found[1], value=-1 / count)
                 if first:
                     total = into
-                    offset[:end] += a
-                    slope[:end] += b
                 else:
-                    g = corrected(into, x, mean, a, b)
+                    line = Line(x, mean, slope, offset)
+                    g = corrected(into, x, line, per_channel(scale, x))
                 grads += reversed(found)
                 del kept[-7:], needed[-4:]
         g, g_X, of_source = whole(slice(0, end)), None, []
