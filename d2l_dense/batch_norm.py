@@ -102,23 +102,6 @@ class Line:
         return out
 
 
-def norm_gradients(
-    g: Tensor, x: Tensor, mean: Tensor, rstd: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of BN's weight and bias; x should be in one piece, or it takes longer.
-
-    They come from BN's own backward pass, which sums in single precision and centres:
-    a sum of g * x would lose what x varies by.
-    """
-    if not len(x):  # where that divides by zero, and ends the process
-        return torch.zeros_like(mean), torch.zeros_like(mean)
-    weight = rstd  # of no account, but it has to be one
-    _, of_weight, of_bias = _aten.native_batch_norm_backward(
-        g, x, weight, None, None, mean, rstd, True, 0.0, [False, True, True]
-    )
-    return of_weight, of_bias
-
-
 def corrected(
     total: Tensor, x: Tensor, line: Line, scale: Tensor | None = None
 ) -> Callable[[slice], Tensor]:

@@ -15,13 +15,13 @@ from d2l_dense.batch_norm import (
     Line,
     Moments,
     in_one_piece,
-    norm_gradients,
     per_channel,
     relu_,
     relu_back,
 )
 from d2l_dense.convolutions import add, convolve, convolve_back
 from d2l_dense.cost.turns import PART
+from d2l_dense.norm_gradients import NormGradients
 
 
 class Reader(NamedTuple):
@@ -55,8 +55,8 @@ class Reader(NamedTuple):
     ) -> tuple[Tensor, Tensor]:
         """Return the output, in `out` if there is room, and its mean and variance."""
         room, moments = scratch(x), Moments(of_batch)
-        weight, bias, kernel, shift = self.tensors()
-        kernel = None if kernel is None else kernel.to(x.dtype)
+        weight, bias, *of_conv = self.tensors()
+        kernel, shift = (t if t is None else t.to(x.dtype) for t in of_conv)
         norm = Line(x, mean, weight.to(mean) * rstd, bias.to(mean))
         for part in parts(x):
             features = x[part]
@@ -100,25 +100,29 @@ class Reader(NamedTuple):
         """
         weight, bias, kernel, _ = tensors
         kernel = None if kernel is None else kernel.to(x.dtype)
-        slope = weight.to(mean) * rstd
-        norm, scale = Line(x, mean, slope, bias.to(mean)), per_channel(slope, x)
-        sums: list[Tensor | None] = [None] * 4
-        room = None if in_one_piece(x) else scratch(x)
+        slope, bias = weight.to(mean) * rstd, bias.to(mean)
+        norm, scale = Line(x, mean, slope, bias), per_channel(slope, x)
+        conv = self.conv if needed[2] else None
+        of_norm = NormGradients(x, mean, rstd, weight.to(mean), bias, conv)
+        of_conv: list[Tensor | None] = [None] * 2
+        copied = not (of_norm.by_kernel or in_one_piece(x))
+        room = scratch(x) if copied else None
         for part in parts(x):
             features, target = x[part], into[part]
             if room is not None:
                 features = room[: len(features)].copy_(features)
-            Z = norm.of(features, torch.empty_like(features))
+            Z = norm.of(features, empty_like(x, features.shape))
             out = None if scaled else target
-            g, *of_conv = self._normal_back(arriving(part), Z, kernel, needed[2:], out)
+            g, *new = self._normal_back(arriving(part), Z, kernel, needed[2:], out)
             del Z
-            sums = add(sums, [*norm_gradients(g, features, mean, rstd), *of_conv])
+            of_norm.add(g, features)
+            of_conv = add(of_conv, new)
             if known is not None:
                 torch.addcmul(known[part], g, scale, out=target)
             elif scaled:
                 torch.mul(g, scale, out=target)
             del g, out  # before the next part needs the room
-        return sums
+        return [*of_norm.of_all(kernel, of_conv[0]), *of_conv]
 
     def _normal_back(
         self,

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from d2l_dense import VARIANTS, DenseBlock, DenseNet, TransitionBlock, readers
 from d2l_dense.batch_norm import Moments, moments, relu_, relu_back
 from d2l_dense.convolutions import convolve, convolve_back
+from d2l_dense.norm_gradients import NormGradients
 
 LEAN = ["checkpoint", "shared"]
 # How many bytes of a batch memory="shared" works on: here the whole, or an image.
@@ -588,6 +589,58 @@ def test_relu_by_the_bits(dtype):
     assert torch.equal(relu_back(g, y)[known], expected[known])
     assert torch.equal(relu_back(g, y, out=g)[known], expected[known])
     assert torch.equal(g[known], expected[known])
+
+
+@pytest.mark.parametrize("memory", LEAN)
+@pytest.mark.parametrize("bottleneck", [None, 2])
+@pytest.mark.parametrize("train", [True, False])
+def test_scales_that_are_zero_or_small(memory, bottleneck, train):
+    """Their gradient is not the kernel's, divided by them."""
+    lean, plain = blocks(memory, bottleneck=bottleneck)
+    for net in (lean.train(train), plain.train(train)):
+        for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+            with torch.no_grad():
+                norm.weight[:4] = torch.tensor([0, -1e-12, 1e-300, 0.1])
+                norm.bias[:4] = torch.tensor([1, 1, 0.1, -5])
+                norm.weight[-1] = norm.bias[-1] = 0
+    assert_same(lean, plain, batch(3, 4, 3, 3))
+
+
+@pytest.mark.parametrize("memory", LEAN)
+def test_a_convolution_in_groups(memory):
+    lean, plain = blocks(memory, bottleneck=2)
+    for net in (lean, plain):
+        torch.manual_seed(0)
+        net.layers[1][5] = nn.Conv2d(10, 5, 3, padding=1, groups=5).double()
+    assert_same(lean, plain, batch(3, 4, 3, 3))
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 7.9, 8, 1e6])
+def test_gradient_of_a_scale_beside_a_bias(ratio):
+    """It has as many digits, whichever way it is computed."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 8, 3, padding=1)
+    x, g = torch.randn(2, 6, 9, 9), torch.randn(2, 8, 9, 9)
+    weight = torch.rand(6) + 0.5
+    bias = -weight * ratio
+    bias[::2] *= -1
+    of_norm = x.mean((0, 2, 3)), torch.ones(6), weight, bias
+    exact = [t.double() for t in of_norm]
+    scale = exact[2].requires_grad_()
+    columns = [t[:, None, None] for t in exact]
+    Y = columns[2] * (x.double() - columns[0]) + columns[3]
+    passed = torch.nn.functional.conv2d(Y.relu(), conv.weight.double(), padding=1)
+    (expected,) = torch.autograd.grad(passed, scale, g.double(), retain_graph=True)
+    (into,) = torch.autograd.grad(passed, Y, g.double())
+    Z = Y.detach().float().relu()
+    _, of_kernel, _ = convolve_back(conv, conv.weight, g, Z, [False, True, False])
+    found = NormGradients(x, *of_norm, conv)
+    for i in range(2):
+        found.add(into[i : i + 1].float(), x[i : i + 1])
+    of_weight, of_bias = found.of_all(conv.weight, of_kernel)
+    torch.testing.assert_close(of_bias, into.sum((0, 2, 3)).float())
+    largest = expected.abs().max()
+    assert (of_weight - expected).abs().max() <= 1e-5 * largest
 
 
 @pytest.mark.parametrize("n", [1, 3, 20])
