@@ -30,10 +30,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], list[int]]] = {
 WARM_UP = 1  # a turn that is not counted
 BLOCK = {"stem": "cifar", "num_channels": 24, "growth_rate": 12, "bottleneck": 4}
 ARMS: dict[str, dict[str, Any]] = {
-    arm: {"model": model, "batch": shape, "turns": 7}
+    arm: {"model": model, "batch": shape, "turns": 14}
     for arm, (model, shape) in NETWORKS.items()
 }
-ARMS["chapter_224"]["turns"] = 3  # each takes minutes, and its bytes are what is asked
+ARMS["chapter_224"]["turns"] = 6  # each takes long, and its bytes are what is asked
 ARMS["depth"] = {"model": BLOCK, "batch": [16, 3, 16, 16], "depths": [2, 4, 8, 16, 24]}
 
 
