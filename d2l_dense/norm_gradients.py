@@ -15,16 +15,17 @@ _aten = torch.ops.aten
 class NormGradients:
     """Sums both; what a convolution knows already is not summed again.
 
-    ReLU, pooling and convolution pass on a factor, so that for each channel of
-    y, by Euler's theorem on homogeneous functions,
+    ReLU, pooling and convolution pass on a factor: t times the weight and the bias
+    change nothing if the kernel is divided by t. So, for each channel of x,
 
-        sum(kernel * its gradient) = sum(relu(y) * g) = sum(y * g)
-                                   = weight * sum(g * x_hat) + bias * sum(g).
+        weight * its gradient + bias * its gradient = sum(kernel * its gradient),
 
-    The sum of g * x_hat then takes no pass over g and x. Where the weight is small
-    beside the bias, the division by it would lose digits: these channels are summed
-    directly. So are all of them in half precision, in which the kernel's gradient is
-    rounded, and elsewhere than on a CPU, which would have to wait for the weights.
+    and the weight's takes no pass over g and x. Where the weight is small beside the
+    bias, the division by it would lose digits: these channels are summed directly. So
+    are all of them in half precision, in which the kernel's gradient is rounded, and
+    elsewhere than on a CPU, which would have to wait for the weights.
+
+    Chapter: "How would you change the framework?".
 
     Args:
         x: (N, C, H, W), what BN reads.
