@@ -48,8 +48,8 @@ class NormGradients:
         in_full = x.dtype == single(x.dtype)
         known = conv is not None and conv.groups == 1
         self.by_kernel = has_values and in_full and known
-        small = 8 * weight.abs() <= bias.abs() if self.by_kernel else None
-        self.small = small.nonzero().flatten() if self.by_kernel else None
+        if self.by_kernel:  # the channels whose weight is small
+            self.small = (8 * weight.abs() <= bias.abs()).nonzero().flatten()
         self.sums = torch.zeros_like(mean), torch.zeros_like(mean)
 
     def add(self, g: Tensor, x: Tensor) -> None:
