@@ -600,7 +600,8 @@ def test_scales_that_are_zero_or_small(memory, bottleneck, train):
     for net in (lean.train(train), plain.train(train)):
         for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
             with torch.no_grad():
-                norm.weight[:4] = torch.tensor([0, -1e-12, 1e-300, 0.1])
+                small = [0, -1e-12, 1e-300, 0.1]  # the third is 0 in single precision
+                norm.weight[:4] = torch.tensor(small, dtype=torch.float64)
                 norm.bias[:4] = torch.tensor([1, 1, 0.1, -5])
                 norm.weight[-1] = norm.bias[-1] = 0
     assert_same(lean, plain, batch(3, 4, 3, 3))
