@@ -142,8 +142,11 @@ def relu_back(g: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 
 def statistics(
     norm: nn.BatchNorm2d, known: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / deviation to normalise by; the running ones follow the batch's."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and 1 / deviation to normalise by, and the slope: weight / deviation.
+
+    The running mean and variance follow the batch's.
+    """
     if norm.num_features != known.shape[1]:
         raise ValueError(
             f"{known.shape[1]} channels came to a batch normalisation of "
@@ -166,4 +169,5 @@ def statistics(
             norm.running_mean.lerp_(mean.to(norm.running_mean), momentum or 0.0)
             unbiased = var * (count / (count - 1))
             norm.running_var.lerp_(unbiased.to(norm.running_var), momentum or 0.0)
-    return mean, (var + norm.eps).rsqrt()
+    rstd = (var + norm.eps).rsqrt()
+    return mean, rstd, norm.weight.to(mean) * rstd

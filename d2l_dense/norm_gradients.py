@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from d2l_dense.batch_norm import AXES, single
+from d2l_dense.convolutions import add
 
 _aten = torch.ops.aten
 
@@ -50,21 +51,20 @@ class NormGradients:
         self.by_kernel = has_values and in_full and known
         if self.by_kernel:  # the channels whose weight is small
             self.small = (8 * weight.abs() <= bias.abs()).nonzero().flatten()
-        self.sums = torch.zeros_like(mean), torch.zeros_like(mean)
+        self.sums: list[Tensor | None] = [None, None]
 
     def add(self, g: Tensor, x: Tensor) -> None:
         """Add a part's; x should be in one piece unless `by_kernel`."""
-        of_weight, of_bias = self.sums
+        mean, rstd = self.of_norm[:2]
         if not self.by_kernel:
-            found = _summed(g, x, *self.of_norm[:2])
-            of_weight.add_(found[0])
-            of_bias.add_(found[1])
-            return
-        of_bias.add_(g.sum(AXES))
-        if len(self.small):
-            g, x = g.index_select(1, self.small), x.index_select(1, self.small)
-            of_norm = (known[self.small] for known in self.of_norm[:2])
-            of_weight.index_add_(0, self.small, _summed(g, x, *of_norm)[0])
+            new = _summed(g, x, mean, rstd)
+        else:  # of the weights only those that are small
+            new = None, g.sum(AXES)
+            if len(self.small):
+                g, x = g.index_select(1, self.small), x.index_select(1, self.small)
+                of_small = _summed(g, x, mean[self.small], rstd[self.small])
+                new = of_small[0], new[1]
+        self.sums = add(self.sums, new)
 
     def of_all(
         self, kernel: Tensor | None, of_kernel: Tensor | None
@@ -75,7 +75,8 @@ class NormGradients:
             _, _, weight, bias = self.of_norm
             whole = torch.mul(kernel, of_kernel).sum(AXES)
             whole.addcmul_(bias, of_bias, value=-1).div_(weight)
-            whole[self.small] = of_weight[self.small]
+            if len(self.small):
+                whole[self.small] = of_weight
             of_weight = whole
         return of_weight, of_bias
 

@@ -5,7 +5,6 @@ features is small, and on a CPU stays in the cache from one operation to the nex
 """
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -20,8 +19,8 @@ from d2l_dense.batch_norm import (
     relu_back,
 )
 from d2l_dense.convolutions import add, convolve, convolve_back
-from d2l_dense.cost.turns import PART
 from d2l_dense.norm_gradients import NormGradients
+from d2l_dense.parts import empty_like, parts, scratch
 
 
 class Reader(NamedTuple):
@@ -48,16 +47,20 @@ class Reader(NamedTuple):
     def read(
         self,
         x: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
+        statistics: tuple[Tensor, Tensor, Tensor],
         out: Tensor | None = None,
         of_batch: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return the output, in `out` if there is room, and its mean and variance."""
+        """Return the output, in `out` if there is room, and its mean and variance.
+
+        Args:
+            statistics: as the function of that name returns them.
+        """
         room, moments = scratch(x), Moments(of_batch)
-        weight, bias, *of_conv = self.tensors()
+        _, bias, *of_conv = self.tensors()
         kernel, shift = (t if t is None else t.to(x.dtype) for t in of_conv)
-        norm = Line(x, mean, weight.to(mean) * rstd, bias.to(mean))
+        mean, _, slope = statistics
+        norm = Line(x, mean, slope, bias.to(mean))
         for part in parts(x):
             features = x[part]
             Y = norm.of(features, room[: len(features)])
@@ -79,8 +82,7 @@ class Reader(NamedTuple):
         self,
         arriving: Callable[[slice], Tensor],
         x: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
+        statistics: tuple[Tensor, Tensor, Tensor],
         tensors: Sequence[Tensor | None],
         needed: Sequence[bool],
         known: Tensor | None,
@@ -94,13 +96,14 @@ class Reader(NamedTuple):
 
         Args:
             arriving: gives a part of the output's gradient.
+            statistics: as the function of that name returned them.
             tensors, needed: of `tensors`, as they were, and whether it has a gradient.
 
         Returns: the gradients of `tensors`.
         """
         weight, bias, kernel, _ = tensors
         kernel = None if kernel is None else kernel.to(x.dtype)
-        slope, bias = weight.to(mean) * rstd, bias.to(mean)
+        (mean, rstd, slope), bias = statistics, bias.to(statistics[0])
         norm, scale = Line(x, mean, slope, bias), per_channel(slope, x)
         conv = self.conv if needed[2] else None
         of_norm = NormGradients(x, mean, rstd, weight.to(mean), bias, conv)
@@ -175,25 +178,3 @@ def back_to_source(
             g_X[part] = new
         sums = add(sums, others)
     return g_X, sums
-
-
-def parts(x: Tensor) -> list[slice]:
-    """Cut a batch into parts of `PART` bytes, or of one image.
-
-    On a CPU a part stays in the cache; elsewhere it is large enough to be worth it.
-    """
-    room = PART if x.device.type == "cpu" else 8 * PART
-    size = max(1, room // max(1, prod(x.shape[1:]) * x.element_size()))
-    return [slice(i, i + size) for i in range(0, max(1, len(x)), size)]
-
-
-def scratch(x: Tensor) -> Tensor:
-    """Room for a part."""
-    return empty_like(x, x[parts(x)[0]].shape)
-
-
-def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """An empty tensor of a shape, laid out as x is, or as that which x is a part of."""
-    last = x.stride(1) == 1 and not x.is_contiguous()
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)

@@ -27,7 +27,8 @@ from d2l_dense.batch_norm import (
 )
 from d2l_dense.checks import autocasts
 from d2l_dense.convolutions import convolve
-from d2l_dense.readers import Reader, back_to_source, empty_like, parts
+from d2l_dense.parts import empty_like, parts
+from d2l_dense.readers import Reader, back_to_source
 from d2l_dense.take_apart import of_layer
 
 
@@ -115,23 +116,23 @@ class _Read(torch.autograd.Function):
             new = slice(c, c + layer[-1].conv.out_channels)
             x, known = buffer[:, :c], table[:, :c]
             for reader in layer:
-                mean, rstd = statistics(reader.norm, known, n * h * w)
+                found = statistics(reader.norm, known, n * h * w)
                 if keep:
                     inner = None if reader is layer[0] else x
-                    kept += [inner, mean, rstd, *reader.tensors()]
+                    kept += [inner, *found, *reader.tensors()]
                 out = buffer[:, new] if reader is layer[-1] else None
-                x, known = reader.read(x, mean, rstd, out, of_batch)
+                x, known = reader.read(x, found, out, of_batch)
             table[:, new], c = known, new.stop
         if last:
-            mean, rstd = statistics(last.norm, table, n * h * w)
-            kept += [None, mean, rstd, *last.tensors()]
+            found = statistics(last.norm, table, n * h * w)
+            kept += [None, *found, *last.tensors()]
         layers = [*layers, [last]] if last else layers
         ctx.layers = [[(r, r.of_batch) for r in layer] for layer in layers]
         ctx.source, ctx.last = source, last
         of_source = (None, None) if source is None else tensors[:2]
         start = buffer if source is None else X
         ctx.save_for_backward(start, table[0], *of_source, *kept)
-        return last.read(buffer, mean, rstd)[0] if last else buffer
+        return last.read(buffer, found)[0] if last else buffer
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -163,7 +164,7 @@ class _Read(torch.autograd.Function):
                 new = slice(end - layer[-1][0].conv.out_channels, end)
                 g, end = whole(new), new.start
             for reader, of_batch in reversed(layer):
-                x, mean, rstd, *tensors = kept[-7:]
+                x, mean, rstd, scale, *tensors = kept[-8:]
                 first, known, into = x is None, None, None
                 if first:
                     x = buffer[:, :end]
@@ -171,10 +172,10 @@ class _Read(torch.autograd.Function):
                     into = None if total is grad else known
                 if into is None:
                     into = empty_like(x, x.shape)
+                norm = mean, rstd, scale
                 found = reader.read_back(
-                    g, x, mean, rstd, tensors, needed[-4:], known, into, first
+                    g, x, norm, tensors, needed[-4:], known, into, first
                 )
-                scale = tensors[0].to(mean) * rstd
                 slope, offset = (
                     lines[:, :end] if first else mean.new_zeros(2, len(mean))
                 )
@@ -187,7 +188,7 @@ class _Read(torch.autograd.Function):
                     line = Line(x, mean, slope, offset)
                     g = corrected(into, x, line, per_channel(scale, x))
                 grads += reversed(found)
-                del kept[-7:], needed[-4:]
+                del kept[-8:], needed[-4:]
         g, g_X, of_source = whole(slice(0, end)), None, []
         if ctx.source is not None:
             g_X, of_source = back_to_source(ctx.source, kernel, g, X, buffer, needed)

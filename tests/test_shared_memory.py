@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from d2l_dense import VARIANTS, DenseBlock, DenseNet, TransitionBlock, readers
+from d2l_dense import VARIANTS, DenseBlock, DenseNet, TransitionBlock, parts
 from d2l_dense.batch_norm import Moments, moments, relu_, relu_back
 from d2l_dense.convolutions import convolve, convolve_back
 from d2l_dense.norm_gradients import NormGradients
 
 LEAN = ["checkpoint", "shared"]
 # How many bytes of a batch memory="shared" works on: here the whole, or an image.
-PARTS = readers.PART, 1
+PARTS = parts.PART, 1
 NETWORKS = {
     "chapter": ({}, (4, 1, 64, 80)),
     "BC-100-12": (VARIANTS["BC-100-12"], (2, 3, 16, 16)),
@@ -88,7 +88,7 @@ def test_any_block(
     lean = DenseBlock(*size, memory=memory, **options)
     n, h, w = shape
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "PART", part)
+        patch.setattr(parts, "PART", part)
         assert_same_training(lean, DenseBlock(*size, **options), (n, in_channels, h, w))
 
 
@@ -108,7 +108,7 @@ def test_three_steps_of_training(memory, part, name, monkeypatch):
     At a rate of 0.1, two images make 201 diverge in three steps (logits of 1e8), and
     rounding grows with it: plain alone, in another layout, then differs by 6e-11.
     """
-    monkeypatch.setattr(readers, "PART", part)
+    monkeypatch.setattr(parts, "PART", part)
     config, shape = NETWORKS[name]
     torch.manual_seed(0)
     plain = DenseNet(**config, lr=0.01, momentum=0.9).double()
@@ -138,7 +138,7 @@ def test_three_steps_of_training(memory, part, name, monkeypatch):
 @pytest.mark.parametrize("memory", LEAN)
 def test_any_pooling(memory, part, pool, monkeypatch):
     """Of a transition alone, and of one that reads the block's buffer."""
-    monkeypatch.setattr(readers, "PART", part)
+    monkeypatch.setattr(parts, "PART", part)
     size = dict(num_channels=4, growth_rate=3, arch=(2, 1), pool=pool, stem="cifar")
     lean, plain = DenseNet(**size, memory=memory), DenseNet(**size)
     assert_same_training(lean, plain, (3, 1, 7, 6))
@@ -687,3 +687,15 @@ def test_moments(dtype):
         for a, b in zip(found, exact, strict=True):
             assert a.dtype == single
             torch.testing.assert_close(a, b.to(single), rtol=1e-5, atol=0)
+
+
+@given(n=st.integers(1, 300), image=st.integers(1, 40))
+def test_parts_are_alike(n, image):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "PART", 4 * 20)
+        cuts = parts.parts(torch.empty(n, image, 1, 1))
+    sizes = [len(range(n)[cut]) for cut in cuts]
+    most = max(1, 20 // image)  # images that fit into a part
+    assert sum(sizes) == n
+    assert len(sizes) == -(-n // most)  # no more parts than are needed
+    assert max(sizes) == -(-n // len(sizes))  # no larger than so many parts need be

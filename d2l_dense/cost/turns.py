@@ -14,7 +14,7 @@ PART = 4 << 20
 class Turn(NamedTuple):
     """Bytes that a turn holds: some an image, and more an image of a part.
 
-    A part has as many images as fit into `PART` bytes if one takes `unit` bytes.
+    A part has at most as many images as fit into `PART` bytes, `unit` bytes each.
     """
 
     an_image: int
