@@ -19,6 +19,7 @@ from d2l_dense.allocator import keep_freed_memory
 from d2l_dense.engine import best_precision, place
 from experiments.provenance import provenance
 from experiments.sparse import SparseDenseNet
+from experiments.step_profile import shares
 from experiments.training import Run
 
 NETWORKS: dict[str, tuple[dict[str, Any], list[int]]] = {
@@ -89,6 +90,9 @@ def _strategies(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
             step()  # not timed: in training, too, the same network took the last one
             seconds[name] = step()
         turns.append({"epoch": turn, "seconds": sum(seconds.values()), **seconds})
+    for name in ("bf16", "bf16_shared"):  # what each spends its time in
+        if name in steps:
+            figures[name]["profile"] = shares(iter(steps[name], None), device)
     return figures, turns[WARM_UP:]
 
 

@@ -9,10 +9,11 @@ from torch.profiler import ProfilerActivity, profile
 
 # A kind of work, and what the names of its operations contain; the first that fits.
 KINDS = {
-    "convolution": ("convolution", "conv2d"),
+    "convolution": ("convolution", "conv2d", "mm"),  # 1x1: a product of matrices
     "batch normalization": ("batch_norm",),
     "ReLU": ("relu", "clamp_min", "threshold"),
-    "concatenation, and sums of gradients": ("cat", "aten::add"),
+    "pooling": ("pool",),
+    "concatenation, copies and sums": ("cat", "copy", "aten::add", "aten::mul"),
 }
 REST = "all else"
 

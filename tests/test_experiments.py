@@ -635,8 +635,12 @@ def test_the_recorded_peaks_are_those_of_todays_code(arm):
         ("aten::cudnn_batch_norm_backward", "batch normalization"),
         ("aten::threshold_backward", "ReLU"),
         ("aten::clamp_min_", "ReLU"),
-        ("aten::cat", "concatenation, and sums of gradients"),
-        ("aten::copy_", "all else"),
+        ("aten::mm", "convolution"),
+        ("aten::avg_pool2d_backward", "pooling"),
+        ("aten::cat", "concatenation, copies and sums"),
+        ("aten::addcmul", "concatenation, copies and sums"),
+        ("aten::copy_", "concatenation, copies and sums"),
+        ("aten::empty", "all else"),
     ],
 )
 def test_the_kind_of_an_operation(operation, expected):
