@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from d2l_dense.cost.turns import PART
+from d2l_dense.cost.turns import PART, part_size
 
 
 def parts(x: Tensor) -> list[slice]:
@@ -14,11 +14,9 @@ def parts(x: Tensor) -> list[slice]:
 
     On a CPU a part stays in the cache; elsewhere it is large enough to be worth it.
     """
-    room = PART if x.device.type == "cpu" else 8 * PART
-    most = max(1, room // max(1, prod(x.shape[1:]) * x.element_size()))
-    n = max(1, len(x))
-    size = -(-n // -(-n // most))  # as many parts, and as equal as can be
-    return [slice(i, i + size) for i in range(0, n, size)]
+    room = PART if x.device.type == "cpu" else 4 * PART
+    size = part_size(len(x), prod(x.shape[1:]) * x.element_size(), room)
+    return [slice(i, i + size) for i in range(0, max(1, len(x)), size)]
 
 
 def scratch(x: Tensor) -> Tensor:

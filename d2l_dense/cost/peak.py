@@ -93,7 +93,8 @@ def largest_batch(
 ) -> int:
     """Return how many images of shape (C, H, W) a step can take in so many bytes.
 
-    Returns 0 if not even one fits. The other arguments are those of `peak`.
+    One more does not fit. Returns 0 if not even one does. The other arguments are
+    those of `peak`.
 
     Raises: ValueError, naming the argument, its value and what is allowed.
     """

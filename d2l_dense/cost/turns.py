@@ -7,14 +7,20 @@ from typing import Any, NamedTuple
 from d2l_dense.cost.tape import Row
 
 # Bytes of a batch that memory="shared" works on at a time, on a CPU. Elsewhere they are
-# eight times as many, which is left out here: it is less than 0.1 GB.
-PART = 4 << 20
+# four times as many, which is left out here: it is less than 0.2 GB.
+PART = 8 << 20
+
+
+def part_size(n: int, image: int, room: int) -> int:
+    """Images in a part: what fits into `room` bytes, or one; all parts are alike."""
+    n, most = max(1, n), max(1, room // max(1, image))
+    return -(-n // -(-n // most))  # no more parts than need be, and no larger
 
 
 class Turn(NamedTuple):
     """Bytes that a turn holds: some an image, and more an image of a part.
 
-    A part has at most as many images as fit into `PART` bytes, `unit` bytes each.
+    A part has as many images as fit into `PART` bytes, `unit` bytes each, or less.
     """
 
     an_image: int
@@ -23,8 +29,7 @@ class Turn(NamedTuple):
 
     def bytes(self, n: int) -> int:
         """What it holds for n images."""
-        images = min(n, max(1, PART // self.unit))
-        return n * self.an_image + images * self.in_part
+        return n * self.an_image + part_size(n, self.unit, PART) * self.in_part
 
 
 def of_stage(
