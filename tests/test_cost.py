@@ -478,6 +478,23 @@ def test_bad_input_shape(shape, words):
         cost.summary({}, shape)
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: cost.summary({}, 96), r"input_shape=96: expected \(N, 1, H, W\)"),
+        (lambda: cost.summary(121, (1, 3, 96, 96)), "config=121: expected arguments"),
+        (lambda: cost.peak("121", (1, 3, 96, 96)), "config='121': expected arguments"),
+        (lambda: cost.resnet(18, 96), "input_shape=96: expected"),
+        (lambda: cost.largest_batch({}, (1, 96, 96), "8GB"), "budget='8GB': expected"),
+        (lambda: cost.largest_batch({}, (1, 96, 96), True), "budget=True: expected"),
+        (lambda: cost.largest_batch({}, 96, 8e9), r"image_shape=96: .* \(C, H, W\)"),
+    ],
+)
+def test_what_is_no_shape_config_or_number(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
 def test_other_bad_input():
     with pytest.raises(ValueError, match="bytes_per_element=0: expected"):
         cost.summary({}, (1, 1, 96, 96), bytes_per_element=0)

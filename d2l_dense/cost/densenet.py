@@ -68,6 +68,7 @@ def summary(
     Raises: ValueError, naming the argument, its value and what is allowed.
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
+    require(isinstance(config, Mapping), "config", config, "arguments of DenseNet")
     for key in config:
         require(key in DEFAULTS, "config key", key, ", ".join(DEFAULTS))
     net = SimpleNamespace(**{**DEFAULTS, **config})

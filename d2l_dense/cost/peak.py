@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import inf, prod
+from numbers import Real
 from typing import Any, NamedTuple
 
 from d2l_dense.cost.densenet import DEFAULTS, summary
@@ -51,6 +52,7 @@ def peak(
     Raises: ValueError, naming the argument, its value and what is allowed.
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
+    require(isinstance(config, Mapping), "config", config, "arguments of DenseNet")
     config = {**DEFAULTS, **config}
     memory = config["memory"]
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
@@ -98,7 +100,10 @@ def largest_batch(
 
     Raises: ValueError, naming the argument, its value and what is allowed.
     """
-    require(0 < budget < inf, "budget", budget, "a number of bytes")
+    number = isinstance(budget, Real) and not isinstance(budget, bool)
+    require(number and 0 < budget < inf, "budget", budget, "a number of bytes")
+    images = isinstance(image_shape, Sequence) and len(image_shape) == 3
+    require(images, "image_shape", image_shape, "(C, H, W)")
 
     def fits(n: int) -> bool:
         options = {"states": states, "bytes_per_element": bytes_per_element}

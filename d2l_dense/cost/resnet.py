@@ -36,7 +36,7 @@ def resnet(
     require(depth in RESNETS, "depth", depth, f"one of {', '.join(map(str, RESNETS))}")
     require(len(widths) == 4, "widths", widths, "the channels of four stages")
     check(num_classes=num_classes, bytes_per_element=bytes_per_element)
-    fits = len(input_shape) == 4
+    fits = isinstance(input_shape, Sequence) and len(input_shape) == 4
     require(fits, "input_shape", input_shape, "(N, C, H, W)")
     tape = Tape(input_shape, input_shape[1], bytes_per_element)
     tape.stem("imagenet", widths[0], bias=False)

@@ -34,7 +34,8 @@ class Tape:
 
     def __init__(self, input_shape: Sequence[int], in_channels: int, size: int):
         check(in_channels=in_channels)
-        fits = len(input_shape) == 4 and input_shape[1] == in_channels
+        fits = isinstance(input_shape, Sequence) and len(input_shape) == 4
+        fits = fits and input_shape[1] == in_channels
         require(fits, "input_shape", input_shape, f"(N, {in_channels}, H, W)")
         self.n, *shape = input_shape
         self.shape, self.size = tuple(shape), size
