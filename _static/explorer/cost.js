@@ -7,7 +7,7 @@ const DenseNetCost = (() => {
   "use strict";
 
   const MEMORY = ["plain", "checkpoint", "shared"];
-  const PART = 4 * 2 ** 20;
+  const PART = 8 * 2 ** 20;
 
   const half = (side) => Math.ceil(side / 2);
   const size = ([c, h, w]) => c * h * w;
@@ -93,7 +93,7 @@ const DenseNetCost = (() => {
   }
 
   // What a turn of the backward pass holds: bytes an image, and more an image of a
-  // part; a part has as many images as fit into PART, if one takes `unit` bytes.
+  // part; a part has as many images as fit into PART, `unit` bytes each, or less.
   function turn(anImage, inPart = 0, unit = 1) {
     const images = Math.max(1, Math.floor(PART / unit));
     return { anImage, inPart, images };
@@ -177,7 +177,7 @@ const DenseNetCost = (() => {
       const handed = memory === "shared" && stage.startsWith("block");
       const following = next[next.length - 1];
       const [own, its] = ofStage(net, memory, rows, before, following, bytes);
-      const held = its.map(({ anImage, inPart, images }) => ({
+      const all = its.map(({ anImage, inPart, images }) => ({
         stage,
         slope: BigInt(safe(kept + anImage)),
         inPart: BigInt(safe(inPart)),
@@ -186,18 +186,31 @@ const DenseNetCost = (() => {
       }));
       kept += own;
       before = rows[rows.length - 1].shape;
-      return held;
+      return all;
     });
   }
 
-  const least = (values) => values.reduce((a, b) => (b < a ? b : a));
+  // Images in a part, of n, where at most so many fit: all parts are alike.
+  function partSize(n, most) {
+    const parts = (n + most - 1n) / most;
+    return (n + parts - 1n) / parts;
+  }
 
-  // The largest n for which a turn fits into so many bytes.
-  function largest({ slope, inPart, images, later }, budget, fixed, input) {
-    const room = BigInt(budget) - fixed - later;
-    const many = (room - images * inPart) / (slope + input);
-    if (many >= images) return many;
-    return least([images, room / (slope + inPart + input)]);
+  // Bytes that a turn holds for n images.
+  function held({ slope, inPart, images, later }, n) {
+    return n * slope + partSize(n, images) * inPart + later;
+  }
+
+  // The n that fits while one more does not; sought as the Python code does.
+  function largest(fits) {
+    if (!fits(1n)) return 0n;
+    let [low, high] = [1n, 2n];
+    while (fits(high)) [low, high] = [high, 2n * high];
+    while (high - low > 1n) {
+      const middle = (low + high) / 2n;
+      [low, high] = fits(middle) ? [middle, high] : [low, middle];
+    }
+    return low;
   }
 
   // Everything about a net: {layers, parameters, macs (of an image), activations,
@@ -215,7 +228,7 @@ const DenseNetCost = (() => {
       const candidates = turns(net, strategy, found, side, bytes);
       let top = null;
       for (const one of candidates) {
-        const value = n * one.slope + least([n, one.images]) * one.inPart + one.later;
+        const value = held(one, n);
         // Of two equal ones Python's max takes the name that sorts last, and of two
         // turns of a stage the one with more gradients.
         const equal = top && value === top.value;
@@ -232,10 +245,12 @@ const DenseNetCost = (() => {
         activations: top.value - top.later,
         inputs: n * input,
         total: fixed + top.value + n * input,
-        largest: budgets.map((budget) => {
-          const n = least(candidates.map((one) => largest(one, budget, fixed, input)));
-          return n > 0n ? n : 0n;
-        }),
+        largest: budgets.map((budget) =>
+          largest((n) => {
+            const room = BigInt(budget) - fixed - n * input;
+            return candidates.every((one) => held(one, n) <= room);
+          }),
+        ),
       };
     }
     return {
