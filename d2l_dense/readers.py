@@ -103,7 +103,8 @@ class Reader(NamedTuple):
         """
         weight, bias, kernel, _ = tensors
         kernel = None if kernel is None else kernel.to(x.dtype)
-        (mean, rstd, slope), bias = statistics, bias.to(statistics[0])
+        mean, rstd, slope = statistics
+        bias = bias.to(mean)
         norm, scale = Line(x, mean, slope, bias), per_channel(slope, x)
         conv = self.conv if needed[2] else None
         of_norm = NormGradients(x, mean, rstd, weight.to(mean), bias, conv)

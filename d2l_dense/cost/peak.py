@@ -52,12 +52,11 @@ def peak(
     Raises: ValueError, naming the argument, its value and what is allowed.
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
-    require(isinstance(config, Mapping), "config", config, "arguments of DenseNet")
+    net = summary(config, input_shape, bytes_per_element=bytes_per_element)
     config = {**DEFAULTS, **config}
     memory = config["memory"]
     require(memory in MEMORY, "memory", memory, ", ".join(MEMORY))
     require(states in (0, 1, 2), "states", states, "0, 1 or 2")
-    net = summary(config, input_shape, bytes_per_element=bytes_per_element)
     n = input_shape[0]
     candidates: list[tuple[int, str, int]] = []
     kept, before, later = 0, tuple(input_shape[1:]), 4 * net.parameters
@@ -95,8 +94,9 @@ def largest_batch(
 ) -> int:
     """Return how many images of shape (C, H, W) a step can take in so many bytes.
 
-    One more does not fit. Returns 0 if not even one does. The other arguments are
-    those of `peak`.
+    One more does not fit. (With memory="shared" and few images a still larger batch
+    may: its parts may be smaller.) Returns 0 if not even one does. The other arguments
+    are those of `peak`.
 
     Raises: ValueError, naming the argument, its value and what is allowed.
     """
