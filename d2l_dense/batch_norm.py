@@ -38,7 +38,7 @@ def moments(X: Tensor) -> tuple[Tensor, Tensor]:
 def _fused_moments(X: Tensor) -> tuple[Tensor, Tensor]:
     """The same on a CPU, where one operation does it; X should be in one piece."""
     unused = X.new_zeros(2, X.shape[1], dtype=single(X.dtype))
-    return _aten.batch_norm_update_stats(X, *unused, 0.0)
+    return torch.batch_norm_update_stats(X, *unused, 0.0)
 
 
 class Moments:
@@ -95,10 +95,8 @@ class Line:
         if not self.in_half:
             return torch.addcmul(self.shift, x, self.slope, out=out)
         x = x if in_one_piece(x) else out.copy_(x)
-        _aten.native_batch_norm.out(
-            x, *self.of_norm, False, 0.0, 0.0, out=out,
-            save_mean=self.unused[0], save_invstd=self.unused[1],
-        )  # fmt: skip
+        room = out, *self.unused
+        torch.native_batch_norm(x, *self.of_norm, False, 0.0, 0.0, out=room)
         return out
 
 
@@ -140,6 +138,21 @@ def relu_back(g: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     return out
 
 
+def of_batch(norm: nn.BatchNorm2d, count: int) -> bool:
+    """Whether it normalises by the statistics of the batch, `count` values a channel.
+
+    Raises:
+        ValueError: if it does, and there are fewer than two.
+    """
+    found = norm.training or norm.running_mean is None
+    if found and count < 2:
+        raise ValueError(
+            f"batch normalisation found {count} values per channel, expected "
+            "two or more: train on a larger batch or larger images"
+        )
+    return found
+
+
 def statistics(
     norm: nn.BatchNorm2d, known: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +166,7 @@ def statistics(
             f"{norm.num_features}"
         )
     mean, var = known
-    if not (norm.training or norm.running_mean is None):
+    if not of_batch(norm, count):
         # Copies: the next batch may update them before this one's backward pass.
         mean, var = (
             running.to(known, copy=True)

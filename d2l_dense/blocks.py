@@ -164,4 +164,4 @@ class TransitionBlock(Lean):
         self.memory = memory
 
     def shared(self, X: Tensor) -> Tensor:
-        return read(X, last=of_transition(self))
+        return read(X, [], of_transition(self))

@@ -12,7 +12,7 @@ _aten = torch.ops.aten
 
 
 def convolve(conv: nn.Conv2d, Z: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    kernel, bias = kernel.to(Z.dtype), None if bias is None else bias.to(Z.dtype)
+    """Convolve, with a kernel and perhaps a bias of Z's type."""
     if _as_matrices(conv, Z):
         return _images(F.linear(_matrix(Z), kernel.flatten(1), bias), Z)
     (rows,) = in_rows(conv, Z)
@@ -22,11 +22,25 @@ def convolve(conv: nn.Conv2d, Z: Tensor, kernel: Tensor, bias: Tensor | None) ->
     return in_images(Y, Z)
 
 
+def in_type(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
+    """Tensors in that type, as a convolution needs its kernel and its bias."""
+    return [t if t is None else t.to(dtype) for t in tensors]
+
+
+def output_shape(conv: nn.Conv2d, X: Tensor) -> tuple[int, ...]:
+    """The shape of what it makes of X."""
+    of_sides = X.shape[2:], conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    sides = (
+        (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for side, kernel, stride, padding, dilation in zip(*of_sides, strict=True)
+    )
+    return len(X), conv.out_channels, *sides
+
+
 def convolve_back(
     conv: nn.Conv2d, kernel: Tensor, g: Tensor, Z: Tensor, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of Z, the kernel and the bias, as far as they are needed."""
-    kernel = kernel.to(Z.dtype)
     if _as_matrices(conv, g, Z):
         y, z = _matrix(g), _matrix(Z)
         return [

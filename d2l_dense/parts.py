@@ -9,13 +9,17 @@ from torch import Tensor
 from d2l_dense.cost.turns import PART, part_size
 
 
-def parts(x: Tensor) -> list[slice]:
+def parts(x: Tensor, shape: Sequence[int] | None = None) -> list[slice]:
     """Cut a batch into parts of at most `PART` bytes, or of one image, alike in size.
 
     On a CPU a part stays in the cache; elsewhere it is large enough to be worth it.
+
+    Args:
+        shape: of what is made of the batch, if that is what needs the room.
     """
     room = PART if x.device.type == "cpu" else 4 * PART
-    size = part_size(len(x), prod(x.shape[1:]) * x.element_size(), room)
+    image = prod((shape or x.shape)[1:]) * x.element_size()
+    size = part_size(len(x), image, room)
     return [slice(i, i + size) for i in range(0, max(1, len(x)), size)]
 
 

@@ -1,7 +1,9 @@
 """How a transition halves height and width."""
 
+from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,3 +20,11 @@ POOLS = {
     "max": partial(nn.MaxPool2d, kernel_size=2),
     "stride": FirstPixel,
 }
+
+
+def pooled(pool: nn.Module, X: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """What a pooling makes of X, and what makes of its gradient that of X."""
+    with torch.enable_grad():
+        X = X.detach().requires_grad_()
+        Y = pool(X)
+    return Y.detach(), lambda g: torch.autograd.grad(Y, X, g)[0]

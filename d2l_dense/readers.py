@@ -18,9 +18,10 @@ from d2l_dense.batch_norm import (
     relu_,
     relu_back,
 )
-from d2l_dense.convolutions import add, convolve, convolve_back
+from d2l_dense.convolutions import add, convolve, convolve_back, in_type
 from d2l_dense.norm_gradients import NormGradients
 from d2l_dense.parts import empty_like, parts, scratch
+from d2l_dense.pools import pooled
 
 
 class Reader(NamedTuple):
@@ -28,16 +29,10 @@ class Reader(NamedTuple):
 
     norm: nn.BatchNorm2d
     pool: nn.Module | None
-    conv: nn.Conv2d | None
+    conv: nn.Conv2d
 
     def tensors(self) -> tuple[Tensor | None, ...]:
-        conv = (None, None) if self.conv is None else (self.conv.weight, self.conv.bias)
-        return self.norm.weight, self.norm.bias, *conv
-
-    @property
-    def of_batch(self) -> bool:
-        """Whether it normalises by the batch's own statistics."""
-        return self.norm.training or self.norm.running_mean is None
+        return self.norm.weight, self.norm.bias, self.conv.weight, self.conv.bias
 
     @property
     def pools_first(self) -> bool:
@@ -49,16 +44,17 @@ class Reader(NamedTuple):
         x: Tensor,
         statistics: tuple[Tensor, Tensor, Tensor],
         out: Tensor | None = None,
-        of_batch: bool = False,
+        measure: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return the output, in `out` if there is room, and its mean and variance.
 
         Args:
             statistics: as the function of that name returns them.
+            measure: whether mean and variance are wanted.
         """
-        room, moments = scratch(x), Moments(of_batch)
+        room, moments = scratch(x), Moments(measure)
         _, bias, *of_conv = self.tensors()
-        kernel, shift = (t if t is None else t.to(x.dtype) for t in of_conv)
+        kernel, shift = in_type(x.dtype, *of_conv)
         mean, _, slope = statistics
         norm = Line(x, mean, slope, bias.to(mean))
         for part in parts(x):
@@ -70,8 +66,7 @@ class Reader(NamedTuple):
                 Y = self.pool(Y)
             if self.pools_first:
                 relu_(Y)
-            if kernel is not None:
-                Y = convolve(self.conv, Y, kernel, shift)
+            Y = convolve(self.conv, Y, kernel, shift)
             if out is None:
                 out = empty_like(x, (len(x), *Y.shape[1:]))
             out[part] = Y
@@ -101,14 +96,14 @@ class Reader(NamedTuple):
 
         Returns: the gradients of `tensors`.
         """
-        weight, bias, kernel, _ = tensors
-        kernel = None if kernel is None else kernel.to(x.dtype)
+        weight, bias, *of_conv = tensors
+        kernel, _ = in_type(x.dtype, *of_conv)
         mean, rstd, slope = statistics
         bias = bias.to(mean)
         norm, scale = Line(x, mean, slope, bias), per_channel(slope, x)
         conv = self.conv if needed[2] else None
         of_norm = NormGradients(x, mean, rstd, weight.to(mean), bias, conv)
-        of_conv: list[Tensor | None] = [None] * 2
+        of_conv = [None, None]
         copied = not (of_norm.by_kernel or in_one_piece(x))
         room = scratch(x) if copied else None
         for part in parts(x):
@@ -132,7 +127,7 @@ class Reader(NamedTuple):
         self,
         g: Tensor,
         Z: Tensor,
-        kernel: Tensor | None,
+        kernel: Tensor,
         needed: Sequence[bool],
         out: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -140,42 +135,18 @@ class Reader(NamedTuple):
 
         That of Z is in `out`, if given: where ReLU is what follows BN.
         """
-        Y, of_conv = Z, (None, None)
+        Y = Z
         if not self.pools_first:
             relu_(Z)
         if self.pool is not None:
-            with torch.enable_grad():
-                unpooled = Z.detach().requires_grad_()
-                pooled = self.pool(unpooled)
-            Y = pooled.detach()
+            Y, back = pooled(self.pool, Z)
         if self.pools_first:
             relu_(Y)
-        if kernel is not None:
-            g, *of_conv = convolve_back(self.conv, kernel, g, Y, [True, *needed])
+        g, *of_conv = convolve_back(self.conv, kernel, g, Y, [True, *needed])
         if self.pools_first:
-            g = relu_back(g, Y)  # not in place: g may be the caller's
+            g = relu_back(g, Y, g)
         if self.pool is not None:
-            (g,) = torch.autograd.grad(pooled, unpooled, g)
+            g = back(g)
         if not self.pools_first:
             g = relu_back(g, Z, g if out is None else out)
         return g, *of_conv
-
-
-def back_to_source(
-    source: nn.Conv2d,
-    kernel: Tensor,
-    g: Callable[[slice], Tensor],
-    X: Tensor,
-    features: Tensor,
-    needed: list[bool],
-) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Gradients of what `source` takes, and of its kernel and bias."""
-    wanted = [needed[0], *needed[-2:]]
-    g_X = empty_like(X, X.shape) if needed[0] else None
-    sums = [None, None]
-    for part in parts(features):
-        new, *others = convolve_back(source, kernel, g(part), X[part], wanted)
-        if needed[0]:
-            g_X[part] = new
-        sums = add(sums, others)
-    return g_X, sums

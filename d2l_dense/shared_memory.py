@@ -21,14 +21,13 @@ from d2l_dense.batch_norm import (
     Line,
     Moments,
     corrected,
+    of_batch,
     per_channel,
     single,
     statistics,
 )
-from d2l_dense.checks import autocasts
-from d2l_dense.convolutions import convolve
 from d2l_dense.parts import empty_like, parts
-from d2l_dense.readers import Reader, back_to_source
+from d2l_dense.readers import Reader
 from d2l_dense.take_apart import of_layer
 
 
@@ -48,104 +47,85 @@ def dense_block(X: Tensor, layers: Iterable[nn.Sequential]) -> Tensor:
 
     Source: Pleiss et al. (2017). Chapter: "How would you change the framework?".
     """
-    return read(X, layers=[of_layer(layer) for layer in layers])
+    return read(X, [of_layer(layer) for layer in layers])
+
+
+def without_autocast(X: Tensor) -> torch.autocast:
+    """A context in which types are what they are."""
+    kind = X.device.type
+    available = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind if available else "cpu", enabled=False)
+
+
+def check_once() -> None:
+    """Refuse a second derivative, in a backward pass."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "memory='shared' has no second derivative: for create_graph=True "
+            "build the network with memory='plain'"
+        )
 
 
 @torch.compiler.disable  # it cannot trace the function below
-def read(
-    X: Tensor,
-    source: nn.Conv2d | None = None,
-    layers: list[list[Reader]] | None = None,
-    last: Reader | None = None,
-) -> Tensor:
+def read(X: Tensor, layers: list[list[Reader]], last: Reader | None = None) -> Tensor:
     """What a last reader makes of the features, or, without one, all features.
 
-    The features are X, or what `source` makes of it, which is then computed again
-    in the backward pass; and what each layer adds to them.
+    The features are X and what each layer adds to it.
     """
-    convs = [] if source is None else [source.weight, source.bias]
-    every = [r for layer in layers or [] for r in layer] + ([last] if last else [])
-    tensors = [*convs, *(tensor for reader in every for tensor in reader.tensors())]
-    kind = _autocast_kind(X)
-    if source is not None and X.dtype == torch.float32:
-        X = X.to(torch.get_autocast_dtype(kind)) if autocasts(X) else X
-    with torch.autocast(kind, enabled=False):  # its types are X's
-        grad = torch.is_grad_enabled()
-        return _Read.apply(X, source, layers or [], last, grad, *tensors)
-
-
-def _autocast_kind(X: Tensor) -> str:
-    kind = X.device.type
-    return kind if torch.amp.is_autocast_available(kind) else "cpu"
+    every = [reader for layer in layers for reader in layer] + ([last] if last else [])
+    tensors = (tensor for reader in every for tensor in reader.tensors())
+    with without_autocast(X):
+        return _Read.apply(X, layers, last, torch.is_grad_enabled(), *tensors)
 
 
 class _Read(torch.autograd.Function):
-    """X, convolution, layers, last reader, whether to keep, tensors -> Y."""
+    """X, layers, last reader, whether to keep, tensors -> Y."""
 
     @staticmethod
     def forward(
         ctx: FunctionCtx,
         X: Tensor,
-        source: nn.Conv2d | None,
         layers: list[list[Reader]],
         last: Reader | None,
         keep: bool,
         *tensors: Tensor | None,
     ) -> Tensor:
-        features = X if source is None else convolve(source, X, *tensors[:2])
-        n, c, h, w = features.shape
-        readers = [r for layer in layers for r in layer] + ([last] if last else [])
-        of_batch = any(reader.of_batch for reader in readers)
-        if of_batch and n * h * w < 2:
-            raise ValueError(
-                f"batch normalisation found {n * h * w} values per channel, expected "
-                "two or more: train on a larger batch or larger images"
-            )
+        n, c, h, w = X.shape
+        count, stages = n * h * w, [*layers, [last]] if last else layers
+        ctx.layers = [[(r, of_batch(r.norm, count)) for r in layer] for layer in stages]
+        measure = any(by_batch for layer in ctx.layers for _, by_batch in layer)
         width = c + sum(layer[-1].conv.out_channels for layer in layers)
-        buffer = empty_like(features, (n, width, h, w)) if layers else features
-        moments = Moments(of_batch)
-        for part in parts(features):
+        buffer = empty_like(X, (n, width, h, w)) if layers else X
+        moments = Moments(measure)
+        for part in parts(X):
             if layers:
-                buffer[part, :c] = features[part]
-            moments.add(features[part])
+                buffer[part, :c] = X[part]
+            moments.add(X[part])
         table = X.new_zeros(2, width, dtype=single(X.dtype))  # of each channel
-        table[:, :c] = moments.of_all(features)
-        del features
+        table[:, :c] = moments.of_all(X)
         kept: list[Tensor | None] = []
         for layer in layers:
             new = slice(c, c + layer[-1].conv.out_channels)
             x, known = buffer[:, :c], table[:, :c]
             for reader in layer:
-                found = statistics(reader.norm, known, n * h * w)
+                found = statistics(reader.norm, known, count)
                 if keep:
                     inner = None if reader is layer[0] else x
                     kept += [inner, *found, *reader.tensors()]
                 out = buffer[:, new] if reader is layer[-1] else None
-                x, known = reader.read(x, found, out, of_batch)
+                x, known = reader.read(x, found, out, measure)
             table[:, new], c = known, new.stop
         if last:
-            found = statistics(last.norm, table, n * h * w)
+            found = statistics(last.norm, table, count)
             kept += [None, *found, *last.tensors()]
-        layers = [*layers, [last]] if last else layers
-        ctx.layers = [[(r, r.of_batch) for r in layer] for layer in layers]
-        ctx.source, ctx.last = source, last
-        of_source = (None, None) if source is None else tensors[:2]
-        start = buffer if source is None else X
-        ctx.save_for_backward(start, table[0], *of_source, *kept)
+        ctx.last = last
+        ctx.save_for_backward(buffer, table[0], *kept)
         return last.read(buffer, found)[0] if last else buffer
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "memory='shared' has no second derivative: for create_graph=True "
-                "build the network with memory='plain'"
-            )
-        X, means, kernel, bias, *kept = ctx.saved_tensors
-        buffer = X
-        if ctx.source is not None:
-            with torch.autocast(_autocast_kind(X), enabled=False):
-                buffer = convolve(ctx.source, X, kernel, bias)
+        check_once()
+        buffer, means, *kept = ctx.saved_tensors
         count = max(1, buffer.numel() // buffer.shape[1])
         needed, grads = list(ctx.needs_input_grad), []  # grads: last to first
         # The features' gradient is total + offset + slope * (x - mean). Before a reader
@@ -163,7 +143,7 @@ class _Read(torch.autograd.Function):
             else:
                 new = slice(end - layer[-1][0].conv.out_channels, end)
                 g, end = whole(new), new.start
-            for reader, of_batch in reversed(layer):
+            for reader, by_batch in reversed(layer):
                 x, mean, rstd, scale, *tensors = kept[-8:]
                 first, known, into = x is None, None, None
                 if first:
@@ -179,7 +159,7 @@ class _Read(torch.autograd.Function):
                 slope, offset = (
                     lines[:, :end] if first else mean.new_zeros(2, len(mean))
                 )
-                if of_batch:
+                if by_batch:
                     slope.addcmul_(scale * rstd, found[0], value=-1 / count)
                     offset.addcmul_(scale, found[1], value=-1 / count)
                 if first:
@@ -189,12 +169,10 @@ class _Read(torch.autograd.Function):
                     g = corrected(into, x, line, per_channel(scale, x))
                 grads += reversed(found)
                 del kept[-8:], needed[-4:]
-        g, g_X, of_source = whole(slice(0, end)), None, []
-        if ctx.source is not None:
-            g_X, of_source = back_to_source(ctx.source, kernel, g, X, buffer, needed)
-        elif needed[0]:
-            alone = end == X.shape[1]  # without layers, total is all ours
-            g_X = total if alone else empty_like(X, total.shape)
+        g, g_X = whole(slice(0, end)), None
+        if needed[0]:
+            alone = end == buffer.shape[1]  # without layers, total is all ours
+            g_X = total if alone else empty_like(buffer, total.shape)
             for part in parts(g_X):
                 g_X[part] = g(part)
-        return g_X, None, None, None, None, *of_source, *reversed(grads)
+        return g_X, None, None, None, *reversed(grads)

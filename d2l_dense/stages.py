@@ -20,7 +20,7 @@ class Stages(nn.Sequential):
             stage, *stages = stages
             if stages and _reads_its_buffer(stage, stages[0]):
                 layers = [of_layer(layer) for layer in stage.layers]
-                X = read(X, layers=layers, last=of_transition(stages.pop(0)))
+                X = read(X, layers, of_transition(stages.pop(0)))
             else:
                 X = stage(X)
         return X

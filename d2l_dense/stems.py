@@ -3,14 +3,13 @@
 from torch import Tensor, nn
 
 from d2l_dense.recompute import Lean
-from d2l_dense.shared_memory import read
+from d2l_dense.shared_stem import stem
 from d2l_dense.take_apart import of_stem
 
 
 class _ImageNetStem(Lean):
     def shared(self, X: Tensor) -> Tensor:
-        conv, last = of_stem(self)
-        return read(X, source=conv, last=last)
+        return stem(X, *of_stem(self))
 
 
 def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> Lean:

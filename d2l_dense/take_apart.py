@@ -33,11 +33,12 @@ def of_transition(block: nn.Sequential) -> Reader:
     return Reader(norm, pool, conv)
 
 
-def of_stem(stem: nn.Sequential) -> tuple[nn.Conv2d, Reader]:
-    """Take a stem apart, or refuse it. Its ReLU may as well come before the pooling."""
+def of_stem(
+    stem: nn.Sequential,
+) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d]:
+    """Take a stem apart, or refuse it."""
     _check(stem, [_CONV, _NORM, {nn.MaxPool2d}, _RELU])
-    conv, norm, pool, _ = stem
-    return conv, Reader(norm, pool, None)
+    return tuple(stem)[:3]
 
 
 def _check(layers: nn.Sequential, *kinds: Sequence[set[type]]) -> None:

@@ -1,5 +1,7 @@
 """The memory strategies: they give what the plain network gives."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from helpers import assert_same_training, randomise
@@ -12,6 +14,7 @@ from d2l_dense import VARIANTS, DenseBlock, DenseNet, TransitionBlock, parts
 from d2l_dense.batch_norm import Moments, moments, relu_, relu_back
 from d2l_dense.convolutions import convolve, convolve_back
 from d2l_dense.norm_gradients import NormGradients
+from d2l_dense.stems import imagenet_stem
 
 LEAN = ["checkpoint", "shared"]
 # How many bytes of a batch memory="shared" works on: here the whole, or an image.
@@ -90,6 +93,26 @@ def test_any_block(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "PART", part)
         assert_same_training(lean, DenseBlock(*size, **options), (n, in_channels, h, w))
+
+
+@settings(max_examples=30)
+@given(
+    part=st.sampled_from(PARTS),
+    bias=st.booleans(),
+    train=st.booleans(),
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 5)),
+    shape=st.tuples(st.integers(1, 3), st.integers(5, 12), st.integers(5, 12)),
+)
+def test_any_stem(part, bias, train, channels, shape):
+    """With scales of both signs: BN turns the order of some channels round."""
+    torch.manual_seed(0)
+    lean = randomise(imagenet_stem(*channels, bias)).train(train)
+    plain = deepcopy(lean)
+    lean.memory = "shared"
+    n, h, w = shape
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "PART", part)
+        assert_same(lean, plain, batch(n, channels[0], h, w))
 
 
 @pytest.mark.parametrize(
@@ -605,6 +628,27 @@ def test_scales_that_are_zero_or_small(memory, bottleneck, train):
                 norm.bias[:4] = torch.tensor([1, 1, 0.1, -5])
                 norm.weight[-1] = norm.bias[-1] = 0
     assert_same(lean, plain, batch(3, 4, 3, 3))
+
+
+def test_a_stem_whose_scale_is_zero():
+    """All values of a window are its maximum; which is taken changes nothing else."""
+    torch.manual_seed(0)
+    lean = randomise(imagenet_stem(1, 4, True))
+    with torch.no_grad():
+        lean[1].weight[:2] = 0
+        lean[1].bias[:2] = torch.tensor([1, -1])
+    plain = deepcopy(lean)
+    lean.memory = "shared"
+    gradients, X = [], batch(3, 1, 12, 12)
+    for stem in (lean, plain):
+        Y = stem(X)
+        Y.square().sum().backward()
+        gradients.append([Y, *(p.grad for p in stem.parameters())])
+        scales = stem[1].weight.grad
+        assert scales[0].isfinite()
+        assert scales[1] == 0  # ReLU lets nothing pass
+        scales[0] = 0
+    assert_equal(*gradients)
 
 
 @pytest.mark.parametrize("memory", LEAN)

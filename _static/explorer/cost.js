@@ -113,7 +113,7 @@ const DenseNetCost = (() => {
       const pooled = size(shape);
       const full = shape[0] * half(before[1]) * half(before[2]);
       return lean
-        ? sharedPool(bytes * (2 * full + pooled), full, pooled, bytes, true)
+        ? turn(3 * bytes * pooled, bytes * (2 * full + pooled) + 8 * pooled, bytes * full)
         : turn(bytes * (3 * full + pooled) + 8 * pooled);
     }
     if (lean && stage !== "head") return turn(0);
@@ -132,7 +132,11 @@ const DenseNetCost = (() => {
       const turns = isBlock ? [] : [between(net, memory, stage, shape, before, bytes)];
       return [own, [...turns, turn(own + bytes * size(shape))]];
     }
-    if (!isBlock) return [0, [between(net, memory, stage, shape, before, bytes)]];
+    if (!isBlock) {
+      const maxima = stage === "stem" && net.stem === "imagenet" && memory === "shared";
+      const own = maxima ? bytes * size(shape) : 0;
+      return [own, [between(net, memory, stage, shape, before, bytes)]];
+    }
     const [c, h, w] = shape;
     const k = net.growth_rate;
     const m = (net.bottleneck || 0) * k;

@@ -53,7 +53,9 @@ def of_stage(
         turns.append(Turn(stage.activation_bytes + size * prod(stage.shape)))
         return stage.activation_bytes, turns
     if not is_block:
-        return 0, [_between(stage, before, config, size)]
+        stem = stage.name == "stem" and config["stem"] == "imagenet"
+        kept = size * prod(stage.shape) if stem and memory == "shared" else 0  # maxima
+        return kept, [_between(stage, before, config, size)]
     c, h, w = stage.shape
     k, pixels = config["growth_rate"], size * h * w
     m, read = (config["bottleneck"] or 0) * k, c - k  # the last layer reads so many
@@ -92,9 +94,9 @@ def _between(
     if stage.name == "stem":
         c, h, w = stage.shape
         full, pooled = (c, -(-before[1] // 2), -(-before[2] // 2)), c * h * w
-        if lean:  # the convolution's output and its gradient
-            there = size * (2 * prod(full) + pooled)
-            return _shared_pool(there, full, pooled, size, True)
+        if lean:  # the maxima, their gradient, the one that came
+            in_part = size * (2 * prod(full) + pooled) + 8 * pooled
+            return Turn(3 * size * pooled, in_part, size * prod(full))
         # Convolution, BN, a gradient; indices; the pooled gradient.
         return Turn(size * (3 * prod(full) + pooled) + 8 * pooled)
     if lean and stage.name != "head":
