@@ -37,8 +37,8 @@ def moments(X: Tensor) -> tuple[Tensor, Tensor]:
 
 def _fused_moments(X: Tensor) -> tuple[Tensor, Tensor]:
     """The same on a CPU, where one operation does it; X should be in one piece."""
-    unused = X.new_zeros(2, X.shape[1], dtype=single(X.dtype))
-    return torch.batch_norm_update_stats(X, *unused, 0.0)
+    unused = X.new_zeros(X.shape[1], dtype=single(X.dtype))
+    return torch.batch_norm_update_stats(X, unused, unused, 0.0)
 
 
 class Moments:
@@ -165,7 +165,7 @@ def statistics(
             f"{known.shape[1]} channels came to a batch normalisation of "
             f"{norm.num_features}"
         )
-    mean, var = known
+    mean, var = known.unbind()
     if not of_batch(norm, count):
         # Copies: the next batch may update them before this one's backward pass.
         mean, var = (

@@ -61,14 +61,14 @@ def _pointwise(conv: nn.Conv2d) -> bool:
 
 def _last(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether x is of that type, channels last and on a CPU."""
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    return last and x.dtype == dtype and x.device.type == "cpu"
+    fits = x.dtype == dtype and x.device.type == "cpu"
+    return fits and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _as_matrices(conv: nn.Conv2d, *tensors: Tensor) -> bool:
     """Whether a product of matrices is the same, and faster: 1x1, in bf16."""
-    bf16 = all(_last(x, torch.bfloat16) for x in tensors)
-    return bf16 and _pointwise(conv) and conv.groups == 1
+    fits = _pointwise(conv) and conv.groups == 1
+    return fits and all(_last(x, torch.bfloat16) for x in tensors)
 
 
 def _matrix(x: Tensor) -> Tensor:
@@ -88,21 +88,24 @@ def in_rows(conv: nn.Conv2d, *tensors: Tensor) -> list[Tensor]:
     All tensors are, or none is. In single precision oneDNN is slower for fewer than 16
     images, and a part may have fewer; it may as well have many of one row.
     """
-    few = len(tensors[0]) < 16 and _pointwise(conv)
+    few = tensors[0].shape[0] < 16 and _pointwise(conv)
     if not (few and all(_last(x, torch.float32) for x in tensors)):
         return list(tensors)
     return [
-        x.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1).permute(0, 3, 1, 2)
+        x.as_strided((n * h, c, 1, w), (w * c, 1, w * c, c))
         for x in tensors
+        for n, c, h, w in [x.shape]
     ]
 
 
 def in_images(y: Tensor, like: Tensor) -> Tensor:
     """Undo `in_rows`."""
-    if len(y) == len(like):
+    n, _, h, w = like.shape
+    rows, c, *_ = y.shape
+    if rows == n:
         return y
-    (n, _, h, w), c = like.shape, y.shape[1]
-    return y.permute(0, 2, 3, 1).reshape(n, h, w, c).permute(0, 3, 1, 2)
+    of_row, of_channel, _, of_pixel = y.stride()
+    return y.as_strided((n, c, h, w), (h * of_row, of_channel, of_row, of_pixel))
 
 
 def add(
