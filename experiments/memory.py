@@ -35,8 +35,8 @@ ARMS: dict[str, dict[str, Any]] = {
     for arm, (model, shape) in NETWORKS.items()
 }
 ARMS["chapter_224"]["turns"] = 12  # each takes long
-# A host moves the cores of a virtual machine within minutes, and with them the caches:
-# a quarter of an hour, for the network that has the most to say, sees more of that.
+# A host moves the cores of a virtual machine within minutes, and with them the caches.
+# Twice as many turns see more of that.
 ARMS["densenet_121"]["turns"] = 28
 ARMS["depth"] = {"model": BLOCK, "batch": [16, 3, 16, 16], "depths": [2, 4, 8, 16, 24]}
 
