@@ -37,7 +37,17 @@ def stem(
 ) -> Tensor:
     """Compute a convolution, BN, maximum pooling and ReLU in little memory.
 
+    Outputs, gradients and running statistics are those of the plain layers. Where the
+    weight of BN is zero, all values of a window are its maximum: its gradient follows
+    another of them than the plain layers' does.
+
     Shape: (N, in_channels, H, W) -> (N, num_channels, H/4, W/4)
+
+    Raises:
+        ValueError: in training, if there is one value a channel.
+        RuntimeError: in the backward pass, if a second derivative is asked for.
+
+    Chapter: "How would you change the framework?".
     """
     if X.dtype == torch.float32 and autocasts(X):
         X = X.to(torch.get_autocast_dtype(X.device.type))
