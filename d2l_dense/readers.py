@@ -25,7 +25,7 @@ from d2l_dense.pools import pooled
 
 
 class Reader(NamedTuple):
-    """BN, ReLU, and what may follow them."""
+    """BN, ReLU, perhaps a pooling, and a convolution."""
 
     norm: nn.BatchNorm2d
     pool: nn.Module | None
@@ -96,14 +96,14 @@ class Reader(NamedTuple):
 
         Returns: the gradients of `tensors`.
         """
-        weight, bias, *of_conv = tensors
-        kernel, _ = in_type(x.dtype, *of_conv)
+        weight, bias, kernel, _ = tensors
+        (kernel,) = in_type(x.dtype, kernel)
         mean, rstd, slope = statistics
         bias = bias.to(mean)
         norm, scale = Line(x, mean, slope, bias), per_channel(slope, x)
         conv = self.conv if needed[2] else None
         of_norm = NormGradients(x, mean, rstd, weight.to(mean), bias, conv)
-        of_conv = [None, None]
+        of_conv: list[Tensor | None] = [None, None]
         copied = not (of_norm.by_kernel or in_one_piece(x))
         room = scratch(x) if copied else None
         for part in parts(x):

@@ -99,12 +99,6 @@ const DenseNetCost = (() => {
     return { anImage, inPart, images };
   }
 
-  // A pooling's, over parts: normalised, its gradient, both pooled, perhaps indices.
-  function sharedPool(there, full, pooled, bytes, indices) {
-    const inPart = bytes * 2 * (full + pooled) + (indices ? 8 * pooled : 0);
-    return turn(there, inPart, bytes * full);
-  }
-
   // The turn of a stem, transition or head.
   function between(net, memory, stage, shape, before, bytes) {
     if (stage === "stem" && net.stem === "cifar") return turn(bytes * size(shape));
@@ -153,7 +147,9 @@ const DenseNetCost = (() => {
     if (following.stage.startsWith("transition")) {
       there = pixels * (kept + c) + bytes * size(following.shape);
       const pooled = c * following.shape[1] * following.shape[2];
-      turns.push(sharedPool(there, size(shape), pooled, bytes, net.pool === "max"));
+      const indices = net.pool === "max" ? 8 * pooled : 0;
+      const inPart = 2 * (pixels * c + bytes * pooled) + indices;
+      turns.push(turn(there, inPart, pixels * c));
     }
     for (const reads of [first, read]) {
       const inPart = 3 * reads + Math.max(m, k);

@@ -73,7 +73,9 @@ def of_stage(
         there = pixels * (kept + c) + size * prod(following.shape)
         maximum = config["pool"] == "max"
         pooled = prod(following.shape[1:]) * c
-        turns.append(_shared_pool(there, stage.shape, pooled, size, maximum))
+        # Normalised, pooled, and the gradients of both; indices of a maximum.
+        in_part = 2 * (pixels * c + size * pooled) + 8 * pooled * maximum
+        turns.append(Turn(there, in_part, pixels * c))
     # A layer's: what it reads, normalised, its gradient, the one that came.
     for reads in (first, read):
         in_part = 3 * reads + max(m, k)
@@ -104,11 +106,3 @@ def _between(
     maximum = stage.name != "head" and config["pool"] == "max"
     indices = 8 * before[0] * stage.shape[1] * stage.shape[2] * maximum
     return Turn(3 * size * prod(before) + indices)  # BN and two gradients
-
-
-def _shared_pool(
-    there: int, full: Sequence[int], pooled: int, size: int, indices: bool
-) -> Turn:
-    """A pooling's: normalised, its gradient, and both pooled; indices of a maximum."""
-    in_part = size * 2 * (prod(full) + pooled) + 8 * pooled * indices
-    return Turn(there, in_part, size * prod(full))
