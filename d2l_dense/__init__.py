@@ -23,9 +23,9 @@ from d2l_dense.data import AmesHousing, FashionMNIST
 from d2l_dense.densenet import DenseNet
 from d2l_dense.engine import one_cycle
 from d2l_dense.mlp import DenseMLP
-from d2l_dense.trained import trained_densenet
+from d2l_dense.pretrained import trained_densenet
 from d2l_dense.trainer import Trainer
-from d2l_dense.variants import VARIANTS
+from d2l_dense.densenet import VARIANTS
 
 __all__ = [
     "VARIANTS",

@@ -1,14 +1,12 @@
-"""The parts of a DenseNet: layer, dense block, transition."""
+"""The parts of a DenseNet: stem, layer, dense block, transition."""
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from d2l_dense.checks import check_bool, check_choice, check_positive
-from d2l_dense.cost import MEMORY
-from d2l_dense.pools import POOLS
-from d2l_dense.recompute import Lean, recompute
-from d2l_dense.shared_memory import dense_block, read
-from d2l_dense.take_apart import of_transition
+from d2l_dense import checks
+from d2l_dense.recompute import MEMORY, concatenate, recompute, shared_layer
 
 
 def conv_block(
@@ -20,8 +18,8 @@ def conv_block(
 ) -> nn.Sequential:
     """One layer of a dense block: BN, ReLU, 3x3 convolution (pre-activation).
 
-    With a bottleneck, a BN, ReLU and 1x1 convolution come first and hand on
-    `bottleneck * growth_rate` channels.
+    With a bottleneck, a BN, ReLU and 1x1 convolution to `bottleneck * growth_rate`
+    channels come first.
 
     Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
 
@@ -30,8 +28,7 @@ def conv_block(
         growth_rate: channels of the output (k in the paper).
         bottleneck: width of the 1x1 convolution, in multiples of `growth_rate`
             (4 in the paper); None leaves it out.
-        bias: whether the convolutions have a bias. Each reaches the loss only
-            through a later batch normalization, which takes the bias away.
+        bias: whether the convolutions have a bias.
 
     Raises:
         ValueError: if a count is not a positive whole number.
@@ -39,12 +36,11 @@ def conv_block(
     Source: Huang et al. (2017), section 3, "Composite function" and
     "Bottleneck layers". Chapter: "Dense blocks".
     """
-    check_positive(in_channels=in_channels, growth_rate=growth_rate)
-    check_bool(bias=bias)
+    in_channels = checks.count("in_channels", in_channels)
+    growth_rate = checks.count("growth_rate", growth_rate)
     layers: list[nn.Module] = []
     if bottleneck is not None:
-        check_positive(bottleneck=bottleneck)
-        width = bottleneck * growth_rate
+        width = checks.count("bottleneck", bottleneck) * growth_rate
         layers += [
             nn.BatchNorm2d(in_channels),
             nn.ReLU(inplace=True),
@@ -70,13 +66,13 @@ class DenseBlock(nn.Module):
         growth_rate: channels that each layer adds (k in the paper).
         bottleneck, bias: as in `conv_block`.
         memory: what is kept for the backward pass. "plain": all that autograd
-            keeps, quadratic in `num_layers`; "checkpoint": each layer's output,
-            all else is computed again; "shared": the output and those of the
-            bottlenecks, and no convolution is computed again. The results are
-            the same.
+            keeps, quadratic in `num_layers`; "checkpoint": the features; "shared":
+            the features and the bottlenecks' outputs, so that no convolution is
+            computed twice. The results are the same.
 
     Raises:
-        ValueError: if an argument is out of range; it names what is allowed.
+        ValueError: if a count is not a positive whole number, or `memory` is none of
+            the three.
 
     Source: Huang et al. (2017), section 3, equation 2; Chen et al. (2016) and
     Pleiss et al. (2017) for `memory`. Chapter: "Dense blocks".
@@ -93,31 +89,46 @@ class DenseBlock(nn.Module):
         memory: str = "plain",
     ) -> None:
         super().__init__()
-        check_positive(num_layers=num_layers)
-        check_choice("memory", memory, MEMORY)
-        self.memory = memory
+        self.memory = checks.choice("memory", memory, MEMORY)
+        in_channels = checks.count("in_channels", in_channels)
+        growth_rate = checks.count("growth_rate", growth_rate)
         self.layers = nn.ModuleList()
-        for _ in range(num_layers):
-            self.layers.append(
-                conv_block(in_channels, growth_rate, bottleneck=bottleneck, bias=bias)
-            )
-            in_channels += growth_rate
-        self.out_channels = in_channels
+        for i in range(checks.count("num_layers", num_layers)):
+            channels = in_channels + i * growth_rate
+            layer = conv_block(channels, growth_rate, bottleneck=bottleneck, bias=bias)
+            self.layers.append(layer)
+        self.out_channels = in_channels + len(self.layers) * growth_rate
 
     def forward(self, X: Tensor) -> Tensor:
-        if self.memory == "shared":
-            return dense_block(X, self.layers)
-        if self.memory == "checkpoint":
-            features = [X]
+        if self.memory == "plain":
             for layer in self.layers:
-                features.append(recompute(layer, *features))
-            return torch.cat(features, dim=1)
+                X = torch.cat((X, layer(X)), dim=1)  # growth_rate more channels
+            return X
+        features = [X]
         for layer in self.layers:
-            X = torch.cat((X, layer(X)), dim=1)  # C grows by growth_rate
-        return X
+            if self.memory == "shared":
+                features.append(shared_layer(layer, features))
+            else:
+                features.append(recompute(layer, *features))
+        return concatenate(features)
 
 
-class TransitionBlock(Lean):
+class FirstPixel(nn.Module):
+    """Take the first of each 2x2 pixels, as a convolution of stride 2 would."""
+
+    def forward(self, X: Tensor) -> Tensor:
+        h, w = X.shape[2] // 2 * 2, X.shape[3] // 2 * 2
+        return X[:, :, :h:2, :w:2]
+
+
+POOLINGS = {
+    "avg": partial(nn.AvgPool2d, kernel_size=2),
+    "max": partial(nn.MaxPool2d, kernel_size=2),
+    "stride": FirstPixel,
+}
+
+
+class TransitionBlock(nn.Sequential):
     """Narrow the features to `out_channels` and halve their height and width.
 
     Average pooling and a 1x1 convolution may change places: both take weighted
@@ -132,11 +143,10 @@ class TransitionBlock(Lean):
         out_channels: channels of the output.
         bias: whether the convolution has a bias.
         pool: "avg" or "max" of 2x2 pixels; or "stride", the first of them.
-        memory: "plain", or what `DenseBlock` takes: then BN, ReLU and the pooling
-            are computed again in the backward pass.
 
     Raises:
-        ValueError: if an argument is out of range; it names what is allowed.
+        ValueError: if a count is not a positive whole number, or `pool` is none of
+            the three.
 
     Source: Huang et al. (2017), section 3, "Pooling layers" and "Compression".
     Chapter: "Transition layers".
@@ -149,19 +159,32 @@ class TransitionBlock(Lean):
         *,
         bias: bool = True,
         pool: str = "avg",
-        memory: str = "plain",
     ) -> None:
-        check_positive(in_channels=in_channels, out_channels=out_channels)
-        check_bool(bias=bias)
-        check_choice("pool", pool, POOLS)
-        check_choice("memory", memory, MEMORY)
+        in_channels = checks.count("in_channels", in_channels)
+        out_channels = checks.count("out_channels", out_channels)
         super().__init__(
             nn.BatchNorm2d(in_channels),
             nn.ReLU(inplace=True),
-            POOLS[pool](),
+            POOLINGS[checks.choice("pool", pool, POOLINGS)](),
             nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
         )
-        self.memory = memory
 
-    def shared(self, X: Tensor) -> Tensor:
-        return read(X, [], of_transition(self))
+
+def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
+    """A quarter of the side: (N, in_channels, H, W) -> (N, num_channels, H/4, W/4)."""
+    # ReLU never decreases, so the maximum of ReLU is ReLU of the maximum: after
+    # the pooling, it has a quarter of the work.
+    return nn.Sequential(
+        nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
+        nn.BatchNorm2d(num_channels),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+    )
+
+
+def cifar_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
+    """A 3x3 convolution: (N, in_channels, H, W) -> (N, num_channels, H, W)."""
+    return nn.Sequential(nn.Conv2d(in_channels, num_channels, 3, padding=1, bias=bias))
+
+
+STEMS = {"imagenet": imagenet_stem, "cifar": cifar_stem}

@@ -1,27 +1,42 @@
-"""The whole network."""
+"""The whole network, and the networks of the paper."""
 
+import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
 
-from d2l_dense.blocks import DenseBlock, TransitionBlock
-from d2l_dense.checks import (
-    autocasts,
-    check_choice,
-    check_images,
-    check_number,
-    check_positive,
-    is_count,
-)
-from d2l_dense.out_of_memory import explained
-from d2l_dense.pools import POOLS
-from d2l_dense.stages import Stages
-from d2l_dense.stems import STEMS, initialise
-from d2l_dense.variants import VARIANTS, from_torchvision, to_torchvision
+from d2l_dense import checks
+from d2l_dense.blocks import STEMS, DenseBlock, TransitionBlock
+from d2l_dense.recompute import recompute
+
+_IMAGENET = {"bottleneck": 4, "bias": False, "in_channels": 3, "num_classes": 1000}
+_CIFAR = {"stem": "cifar", "bias": False, "in_channels": 3, "num_classes": 10}
+_PLAIN = {**_CIFAR, "num_channels": 16, "growth_rate": 12, "compression": 1.0}
+_BC = {**_CIFAR, "bottleneck": 4}
+
+# Arguments of `DenseNet`. 121 to 264 are the paper's Table 1, 161 is from the
+# authors' page, the others are the paper's networks for CIFAR (L-k and BC-L-k).
+VARIANTS: dict[str, dict[str, Any]] = {
+    "121": {**_IMAGENET, "arch": (6, 12, 24, 16)},
+    "169": {**_IMAGENET, "arch": (6, 12, 32, 32)},
+    "201": {**_IMAGENET, "arch": (6, 12, 48, 32)},
+    "264": {**_IMAGENET, "arch": (6, 12, 64, 48)},
+    "161": {
+        **_IMAGENET,
+        "arch": (6, 12, 36, 24),
+        "num_channels": 96,
+        "growth_rate": 48,
+    },
+    "40-12": {**_PLAIN, "arch": (12, 12, 12)},
+    "100-12": {**_PLAIN, "arch": (32, 32, 32)},
+    "BC-100-12": {**_BC, "arch": (16, 16, 16), "num_channels": 24, "growth_rate": 12},
+    "BC-250-24": {**_BC, "arch": (41, 41, 41), "num_channels": 48, "growth_rate": 24},
+    "BC-190-40": {**_BC, "arch": (31, 31, 31), "num_channels": 80, "growth_rate": 40},
+}
 
 
 class DenseNet(d2l.Classifier):
@@ -39,7 +54,9 @@ class DenseNet(d2l.Classifier):
         bottleneck: width of the 1x1 convolution before each 3x3 one, in
             multiples of `growth_rate`; None leaves it out.
         compression: share of the channels that a transition keeps (theta).
-        pool, memory: as in `TransitionBlock` and `DenseBlock`.
+        pool: pooling of the transitions, as in `TransitionBlock`.
+        memory: as in `DenseBlock`; stem, transitions and head are checkpointed
+            unless it is "plain".
         bias: whether the convolutions have a bias, as D2L's have.
         stem: "imagenet", 7x7 convolution and max pooling, a quarter of the side;
             or "cifar", a 3x3 convolution that keeps it.
@@ -76,45 +93,31 @@ class DenseNet(d2l.Classifier):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        check_positive(
-            num_channels=num_channels, num_classes=num_classes, in_channels=in_channels
-        )
-        check_number("compression", compression, lambda x: 0 < x <= 1, "0 < theta <= 1")
-        check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
-        check_number("momentum", momentum, lambda x: 0 <= x < 1, "0 <= momentum < 1")
-        check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
-        lr, compression = float(lr), float(compression)  # NumPy's numbers too
-        momentum, weight_decay = float(momentum), float(weight_decay)
+        channels = num_channels = checks.count("num_channels", num_channels)
+        in_channels = checks.count("in_channels", in_channels)
+        num_classes = checks.count("num_classes", num_classes)
+        arch = checks.counts("arch", arch)
+        checks.choice("stem", stem, STEMS)
+        if not 0 < compression <= 1:
+            raise ValueError(f"compression={compression!r}: expected 0 < theta <= 1")
         self.save_hyperparameters()
-        check_choice("stem", stem, STEMS)
-        check_choice("pool", pool, POOLS)
-        several = isinstance(arch, Sequence) and not isinstance(arch, str) and arch
-        if not several or not all(map(is_count, arch)):
-            raise ValueError(
-                f"arch={arch!r}: expected the number of layers of each dense block, "
-                "such as (4, 4, 4, 4)"
-            )
 
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
-        stages["stem"].memory = memory
-        both = {"bias": bias, "memory": memory}
-        channels = num_channels
         for i, num_layers in enumerate(arch, start=1):
-            block = DenseBlock(
-                channels, num_layers, growth_rate, bottleneck=bottleneck, **both
+            stages[f"block{i}"] = block = DenseBlock(
+                channels,
+                num_layers,
+                growth_rate,
+                bottleneck=bottleneck,
+                bias=bias,
+                memory=memory,
             )
-            stages[f"block{i}"] = block
             channels = block.out_channels
             if i < len(arch):
                 narrow = int(channels * compression)
-                if not narrow:
-                    raise ValueError(
-                        f"compression={compression!r}: expected more, it leaves "
-                        f"none of the {channels} channels of block{i}"
-                    )
                 stages[f"transition{i}"] = TransitionBlock(
-                    channels, narrow, pool=pool, **both
+                    channels, narrow, bias=bias, pool=pool
                 )
                 channels = narrow
         stages["head"] = nn.Sequential(
@@ -124,29 +127,33 @@ class DenseNet(d2l.Classifier):
             nn.Flatten(),
             nn.Linear(channels, num_classes),
         )
-        self.net = Stages(stages)
-        self.apply(initialise)
+        self.net = nn.Sequential(stages)
+        self.apply(initialize)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits of a batch of images.
 
         Raises:
-            ValueError: if the images have another shape or type, are too small for
-                so many blocks, or give batch normalisation a single value.
-            MemoryError: if they do not fit; it says what would.
+            ValueError: if the images have another shape or type, or are too small for
+                so many blocks.
         """
-        pixels = 2 ** (len(self.arch) - 1)  # that block 1 needs, a side
-        shrinks = self.stem == "imagenet"  # to a quarter, rounded up
-        side = 4 * pixels - 3 if shrinks else pixels
-        check_images(X, self.in_channels, side, next(self.parameters()).dtype)
-        h, w = ((-(-side // 4) if shrinks else side) // pixels for side in X.shape[2:])
-        if self.training and len(X) * h * w == 1:
+        if X.ndim != 4 or X.shape[1] != self.in_channels or not X.is_floating_point():
             raise ValueError(
-                "one image, of one pixel in the last block, has no variance to "
-                "normalise by: train on two or more, on larger ones, or call eval()"
+                f"images of shape {tuple(X.shape)}, {X.dtype}: expected floats of "
+                f"shape (N, {self.in_channels}, H, W)"
             )
-        with explained(self, X, mixed=autocasts(X)):
-            return self.net(X)
+        halvings = len(self.arch) - 1
+        smallest = 2**halvings if self.stem == "cifar" else 4 * 2**halvings - 3
+        if min(X.shape[2:]) < smallest:
+            raise ValueError(
+                f"images of {X.shape[2]}x{X.shape[3]} pixels: {len(self.arch)} blocks "
+                f"need at least {smallest}x{smallest}; resize the images or give "
+                "`arch` fewer blocks"
+            )
+        for stage in self.net:
+            lean = self.memory != "plain" and not isinstance(stage, DenseBlock)
+            X = recompute(stage, X) if lean else stage(X)
+        return X
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> "DenseNet":
@@ -155,19 +162,35 @@ class DenseNet(d2l.Classifier):
         Raises:
             ValueError: if there is no such variant; it lists those that exist.
         """
-        if name not in VARIANTS:
-            raise ValueError(f"variant {name!r}: expected one of {', '.join(VARIANTS)}")
-        return cls(**VARIANTS[name] | overrides)
+        return cls(**VARIANTS[checks.choice("variant", name, VARIANTS)] | overrides)
 
     def load_torchvision(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the weights of `torchvision.models.densenet*`, strictly.
+        """Load the weights of `torchvision.models.densenet*`, all or none of them.
 
         They may bear the older names of torchvision's published files.
 
         Raises:
             ValueError: if they do not fit; it names the first key and both shapes.
         """
-        self.load_state_dict(from_torchvision(state_dict, self.state_dict(), self.arch))
+        old_name = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
+        own = dict(
+            zip(self._torchvision_names(), self.state_dict().values(), strict=True)
+        )
+        found = {k: count for k, count in own.items() if k.endswith("batches_tracked")}
+        found |= {old_name.sub(r"\1\2", k): value for k, value in state_dict.items()}
+        for key in [*own, *found]:
+            shapes = [
+                str(tuple(s[key].shape)) if key in s else "missing"
+                for s in (found, own)
+            ]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"the weights do not fit: {key} is {shapes[0]}, expected "
+                    f"{shapes[1]}, as in the state_dict() of the torchvision network "
+                    "of this depth"
+                )
+        names = zip(self.state_dict(), own, strict=True)
+        self.load_state_dict({ours: found[theirs] for ours, theirs in names})
 
     def to_torchvision(self) -> dict[str, Tensor]:
         """Return the weights under torchvision's names, for its `load_state_dict`.
@@ -175,8 +198,31 @@ class DenseNet(d2l.Classifier):
         Raises:
             ValueError: if no torchvision network is of this form.
         """
-        form = self.arch, self.bottleneck, self.stem, self.bias
-        return to_torchvision(self.state_dict(), *form)
+        if self.bottleneck is None or self.stem != "imagenet" or self.bias:
+            raise ValueError(
+                f"bottleneck={self.bottleneck}, stem={self.stem!r}, bias={self.bias}: "
+                "expected a bottleneck, stem='imagenet' and bias=False, as "
+                "torchvision's networks have"
+            )
+        return dict(
+            zip(self._torchvision_names(), self.state_dict().values(), strict=True)
+        )
+
+    def _torchvision_names(self) -> Iterator[str]:
+        """Yield torchvision's name for each key of the `state_dict`."""
+        layer = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
+        names = {"stem.0": "features.conv0", "stem.1": "features.norm0"}
+        names |= {"head.0": "features.norm5", "head.4": "classifier"}
+        for i, num_layers in enumerate(self.arch, start=1):
+            names[f"transition{i}.0"] = f"features.transition{i}.norm"
+            names[f"transition{i}.3"] = f"features.transition{i}.conv"
+            for j in range(num_layers):
+                for index, part in layer.items():
+                    theirs = f"features.denseblock{i}.denselayer{j + 1}.{part}"
+                    names[f"block{i}.layers.{j}.{index}"] = theirs
+        for key in self.state_dict():
+            module, _, tensor = key.removeprefix("net.").rpartition(".")
+            yield f"{names[module]}.{tensor}"
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """Report loss and accuracy of a batch (X, y); return the loss."""
@@ -195,3 +241,13 @@ class DenseNet(d2l.Classifier):
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
         )
+
+
+def initialize(module: nn.Module) -> None:
+    """Start a layer as He et al. (2015) do; the paper, section 4.2."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

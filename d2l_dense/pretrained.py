@@ -1,0 +1,39 @@
+"""The chapter's network with the weights that a recorded run ended with."""
+
+import hashlib
+from pathlib import Path
+
+import safetensors.torch
+
+from d2l_dense import records
+from d2l_dense.densenet import DenseNet
+
+FILE = records.RESULTS / "densenet.safetensors"
+SHA256 = "d7509446ac220304d7d8786d809df704a821fb99fdabdf36cedef7682bb5334c"
+
+
+def trained_densenet(path: str | Path = FILE) -> tuple[DenseNet, records.Record]:
+    """Return the trained network, in evaluation mode, and the record of its run.
+
+    The weights of convolutions are stored in half precision and come back in single
+    precision. `python -m experiments.weights` writes the file.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: if the file is not the one that SHA256 names.
+
+    Chapter: "Is it the network of the record?".
+    """
+    data = Path(path).read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != SHA256:
+        raise ValueError(
+            f"{path} has SHA-256 {found} ({len(data):,} bytes): expected {SHA256}. "
+            "Restore it from the repository"
+        )
+    with safetensors.safe_open(path, framework="pt") as file:
+        run = file.metadata()
+    runs = records.load(run["experiment"], run["arm"], run["device"])
+    (record,) = [r for r in runs if str(r["seed"]) == run["seed"]]
+    net = DenseNet(**record["configuration"]["model"])
+    net.load_state_dict(safetensors.torch.load(data))  # into float32
+    return net.eval(), record
