@@ -8,6 +8,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from itertools import accumulate
 from unittest.mock import patch
 
 import torch
@@ -87,8 +88,8 @@ def measure(
 ) -> dict[str, int]:
     """Take a training step of a copy, and return the bytes that it allocates.
 
-    On CUDA the allocator's own statistics are read; on a CPU the allocations that the
-    profiler lists are added up.
+    On CUDA the allocator's own statistics are read; on a CPU the profiler's list of
+    allocations is added up (`timeline`).
 
     Args:
         net, batch: the network and (X, y), on one device.
@@ -101,30 +102,42 @@ def measure(
     Chapter: "Is this really the case?".
     """
     X, y = batch
-    if X.is_cuda:  # nothing cached from before counts
-        torch.cuda.empty_cache()
-    before = torch.cuda.memory_allocated(X.device) if X.is_cuda else 0
+    if not X.is_cuda:
+        return {"total": max(timeline(net, batch, optimizer, autocast=autocast))}
+    torch.cuda.empty_cache()  # what is cached from before does not count
+    before = torch.cuda.memory_allocated(X.device)
     net = _copy(net, fake=False)
     made = _optimizer(net, optimizer)
-    if X.is_cuda:
-        torch.cuda.reset_peak_memory_stats(X.device)
-        _step(net, made, X, y, autocast)
-        found = torch.cuda.max_memory_allocated(X.device) - before
-        reserved = torch.cuda.max_memory_reserved(X.device)
-        return {"total": found + X.nbytes + y.nbytes, "reserved": reserved}
+    torch.cuda.reset_peak_memory_stats(X.device)
+    _step(net, made, X, y, autocast)
+    found = torch.cuda.max_memory_allocated(X.device) - before
+    reserved = torch.cuda.max_memory_reserved(X.device)
+    return {"total": found + X.nbytes + y.nbytes, "reserved": reserved}
+
+
+def timeline(
+    net: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    optimizer: MakeOptimizer | None = None,
+    *,
+    autocast: torch.dtype | None = None,
+) -> list[int]:
+    """Take a training step of a copy on the CPU; return the bytes held, as they change.
+
+    The arguments are those of `measure`. Chapter: "Is this really the case?".
+    """
+    net, (X, y) = _copy(net, fake=False), batch
+    made = _optimizer(net, optimizer)
     states = [value for state in made.state.values() for value in state.values()]
     held = [*net.parameters(), *net.buffers(), *filter(torch.is_tensor, states), X, y]
-    # The profiler complains of a missing GPU, on the terminal.
+    # On the terminal, the profiler would complain of a missing GPU.
     quiet = patch.dict(os.environ, KINETO_LOG_LEVEL="6")
     with quiet, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         _step(net, made, X, y, autocast)
     events = prof.profiler.kineto_results.events()
     sizes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
-    now = peak = sum(tensor.nbytes for tensor in held)
-    for _, size in sorted(sizes):
-        now += size
-        peak = max(peak, now)
-    return {"total": peak}
+    changes = [size for _, size in sorted(sizes)]
+    return list(accumulate(changes, initial=sum(tensor.nbytes for tensor in held)))
 
 
 def _copy(net: nn.Module, fake: bool) -> nn.Module:
