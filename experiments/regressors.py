@@ -12,7 +12,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import Lasso, Ridge
 from torch import Tensor, nn
 
-from d2l_dense import AmesHousing, DenseMLP, Trainer, cost, one_cycle
+from d2l_dense import AmesHousing, DenseMLP, Trainer, one_cycle
 
 ESTIMATORS = {
     "ridge": Ridge,
@@ -48,8 +48,7 @@ class MLP(d2l.Module):
         self.stem = nn.Linear(num_inputs, width) if residual else nn.Identity()
         self.layers = nn.ModuleList()
         for i in range(num_layers):
-            read = width if i or residual else num_inputs
-            linear = nn.Linear(read, width)
+            linear = nn.Linear(width if i or residual else num_inputs, width)
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
             nn.init.zeros_(linear.bias)
             self.layers.append(nn.Sequential(linear, nn.ReLU(), nn.Dropout(dropout)))
@@ -70,6 +69,12 @@ class MLP(d2l.Module):
     configure_optimizers = DenseMLP.configure_optimizers
 
 
+def dense_parameters(d: int, k: int, num_layers: int) -> int:
+    """Parameters of a dense MLP of one block: layer i reads d + (i - 1) k features."""
+    layers = sum((d + i * k + 1) * k for i in range(num_layers))
+    return layers + d + num_layers * k + 1
+
+
 def network(arm: str, num_inputs: int, settings: dict[str, Any]) -> d2l.Module:
     """Make the network of an arm.
 
@@ -78,25 +83,23 @@ def network(arm: str, num_inputs: int, settings: dict[str, Any]) -> d2l.Module:
     """
     if arm == "d2l_linear":
         return d2l.LinearRegression(**settings)
-    options = dict(settings)
-    size = {"growth_rate": options.pop("growth_rate")}
-    num_layers = options.pop("num_layers")
-    size["arch"] = (num_layers,) if num_layers else ()
+    options, d = dict(settings), num_inputs
+    k, n = options.pop("growth_rate"), options.pop("num_layers")
+    size = {"growth_rate": k, "arch": (n,) if n else ()}
     if arm in ("dense_mlp", "linear"):
-        return DenseMLP(num_inputs, **size, **options)
-    target, d, n = cost.mlp_parameters(num_inputs, **size), num_inputs, num_layers
+        return DenseMLP(d, **size, **options)
+    residual, target = arm == "residual_mlp", dense_parameters(d, k, n)
 
-    def parameters(w: int) -> int:
+    def parameters(width: int) -> int:
         if arm == "stem_mlp":
-            return cost.mlp_parameters(d, **size, stem=w)
-        squares = n if arm == "residual_mlp" else n - 1
-        return (d + 1) * w + squares * (w + 1) * w + w + 1
+            return (d + 1) * width + dense_parameters(width, k, n)
+        squares = n if residual else n - 1
+        return (d + 1) * width + squares * (width + 1) * width + width + 1
 
-    width = min(range(1, 257), key=lambda w: abs(parameters(w) - target))
+    width = min(range(1, 257), key=lambda width: abs(parameters(width) - target))
     if arm == "stem_mlp":
-        return DenseMLP(num_inputs, **size, **options, stem=width)
-    residual = arm == "residual_mlp"
-    return MLP(num_inputs, width, num_layers, residual=residual, **options)
+        return DenseMLP(d, **size, **options, stem=width)
+    return MLP(d, width, n, residual=residual, **options)
 
 
 def fit(

@@ -1,98 +1,121 @@
-"""Does the trained network need what its layers read, and what does it get wrong?
+"""Does the trained network need all that its layers read, and what does it get wrong?
 
-Takes the network of `d2l_dense.trained`, cuts the connections that are longer than
-so many steps, and counts what it still gets right. No weight is trained anew.
-`recalibrated` means that batch normalization has measured its means and variances
-again, on training images, because what enters it after a cut has others.
+Takes the network of `d2l_dense.pretrained`, removes connections by setting weights to
+zero, and counts what it still gets right. No weight is trained anew. `recalibrated`
+means that batch normalization has measured its means and variances again, on training
+images, because its input has changed.
 """
 
 import copy
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from d2l_dense import DenseNet, FashionMNIST, Trainer, records, trained_densenet
-from d2l_dense.trained import readers
 from experiments.provenance import provenance
 from experiments.training import Run
 
 ARMS: dict[str, dict[str, Any]] = {
+    # Layers, or transitions and classifier too, keep only their latest sources.
     "layers": {"images": 10_000, "steps": [1, 2, 3, 4], "cut_after": False},
     "all": {"images": 10_000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
+    # Layers keep m sources: the latest, the earliest, or drawn at random; or lose one.
+    "ablation": {"images": 2_000, "sources": [1, 2, 3, 4], "draws": 3},
     "mistakes": {"images": 10_000, "hardest": 10},
 }
+# Of the sources 0 (the block's input), 1, ..., i of a layer, those that it keeps.
+Keep = Callable[[int], list[int]]
 
 
 def execute(run: Run) -> records.Record:
-    """Count what the network gets right, cut or whole; return the record."""
+    """Count what the network gets right, ablated or whole; return the record."""
     arm = ARMS[run.arm]
     trainer = Trainer(accelerator=run.device, precision="32-true", progress=False)
     net, source = trained_densenet()
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
     net = net.to(trainer.device)
-    torch.manual_seed(run.seed)  # of the order of the training images
+    torch.manual_seed(run.seed)  # of random sources and the order of training images
     origin = provenance(trainer.device, trainer.precision)
-    count = _mistakes if run.arm == "mistakes" else _cuts
-    figures, turns = count(trainer, net, data, arm)
+    start = time.perf_counter()
+    if run.arm == "mistakes":
+        figures = mistakes(net, data, arm["hardest"])
+    elif run.arm == "ablation":
+        figures = {
+            name: accuracy(trainer, ablated(net, keep), data)
+            for name, keep in ablations(arm).items()
+        }
+    else:
+        figures = {
+            str(m): accuracy(trainer, ablated(net, latest(m), arm["cut_after"]), data)
+            for m in arm["steps"]
+        }
+    turns = [{"epoch": 1, "seconds": time.perf_counter() - start}]
     return run.record(arm, origin, turns, figures=figures)
 
 
-def _cuts(
-    trainer: Trainer, net: DenseNet, data: FashionMNIST, arm: dict[str, Any]
-) -> tuple[Any, Any]:
-    """Accuracy by the number of sources that a reader hears."""
-    figures: dict[str, dict[str, float]] = {}
-    turns = []
-    for i, steps in enumerate(arm["steps"], start=1):
-        start = time.perf_counter()
-        shorter = cut(net, steps, arm["cut_after"])
-        before = trainer.evaluate(shorter, data.test_dataloader())["accuracy"]
-        recalibrate(shorter, data.train_dataloader())
-        after = trainer.evaluate(shorter, data.test_dataloader())["accuracy"]
-        figures[str(steps)] = {"accuracy": before, "recalibrated": after}
-        turns.append({"epoch": i, "seconds": time.perf_counter() - start})
-    return figures, turns
+def latest(m: int) -> Keep:
+    return lambda i: list(range(i + 1))[-m:]
 
 
-def _mistakes(
-    _: Trainer, net: DenseNet, data: FashionMNIST, arm: dict[str, Any]
-) -> tuple[Any, Any]:
-    """Confusion matrix (true class, predicted class), and the costliest images."""
-    start = time.perf_counter()
-    with torch.no_grad():
-        batches = [(net(X), y) for X, y in data.test_dataloader()]
-    logits, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    predicted = logits.argmax(1)
-    confusion = torch.zeros(10, 10, dtype=torch.int64, device=y.device)
-    confusion.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
-    losses = nn.functional.cross_entropy(logits, y, reduction="none")
-    hardest = losses.topk(arm["hardest"]).indices
-    columns = hardest, y[hardest], predicted[hardest]
-    figures = {
-        "confusion": confusion.tolist(),
-        "hardest": torch.stack(columns, dim=1).tolist(),  # image, true, predicted
-    }
-    return figures, [{"epoch": 1, "seconds": time.perf_counter() - start}]
+def ablations(arm: dict[str, Any]) -> dict[str, Keep]:
+    """What a layer keeps, by name: "latest 2", "random 2, draw 1", "without 0", ..."""
+    found: dict[str, Keep] = {"whole": lambda i: list(range(i + 1))}
+    for m in arm["sources"]:
+        found[f"latest {m}"] = latest(m)
+        found[f"earliest {m}"] = lambda i, m=m: list(range(i + 1))[:m]
+        for draw in range(arm["draws"]):
+            found[f"random {m}, draw {draw}"] = lambda i, m=m: torch.randperm(i + 1)[
+                :m
+            ].tolist()
+    for source in arm["sources"]:
+        lost = source - 1  # a layer keeps its only source
+        found[f"without {lost}"] = lambda i, lost=lost: (
+            [j for j in range(i + 1) if j != lost] or [lost]
+        )
+    return found
 
 
-def cut(net: DenseNet, steps: int, after: bool) -> DenseNet:
-    """Return a copy in which a reader hears only the so many latest of its sources.
+def readers(net: DenseNet) -> Iterator[list[Tensor]]:
+    """For each block, the weights that read its features: layers', then what follows.
 
-    Sources of layer i are the block's input and layers 1 to i - 1.
+    Shape: (made, read, 3, 3) of a layer, (made, read, 1, 1) of a transition,
+    (classes, read) of the classifier.
+    """
+    stages = dict(net.net.named_children())
+    for i in range(1, len(net.arch) + 1):
+        last = stages.get(f"transition{i}", stages["head"])
+        yield [reader[-1].weight for reader in (*stages[f"block{i}"].layers, last)]
+
+
+def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
+    """Return a copy whose layers read only some of their sources.
 
     Args:
-        after: cut what transitions and classifier read as well.
+        keep: the sources that a layer with sources 0, ..., i keeps.
+        after: transitions and the classifier as well.
     """
     net = copy.deepcopy(net)
     with torch.no_grad():
         for block in readers(net):
-            for earlier, (_, weight) in enumerate(block if after else block[:-1]):
-                if steps <= earlier:  # it has one source more than earlier layers
-                    weight[:, : weight.shape[1] - steps * net.growth_rate] = 0
+            k = net.growth_rate
+            width = block[0].shape[1]  # channels of source 0
+            for i, weight in enumerate(block if after else block[:-1]):
+                sources = weight.split([width] + i * [k], dim=1)
+                for j in {*range(i + 1)} - {*keep(i)}:
+                    sources[j].zero_()
     return net
+
+
+def accuracy(trainer: Trainer, net: DenseNet, data: FashionMNIST) -> dict[str, float]:
+    """Accuracy on test images, as it is and with batch statistics measured again."""
+    before = trainer.evaluate(net, data.test_dataloader())["accuracy"]
+    recalibrate(net, data.train_dataloader())
+    after = trainer.evaluate(net, data.test_dataloader())["accuracy"]
+    return {"accuracy": before, "recalibrated": after}
 
 
 def recalibrate(net: nn.Module, loader: Any) -> None:
@@ -106,3 +129,20 @@ def recalibrate(net: nn.Module, loader: Any) -> None:
         for X, _ in loader:
             net(X)
     net.eval()
+
+
+def mistakes(net: DenseNet, data: FashionMNIST, hardest: int) -> dict[str, Any]:
+    """Confusion matrix (true class, predicted class), and images of largest loss."""
+    with torch.no_grad():
+        batches = [(net(X), y) for X, y in data.test_dataloader()]
+    logits, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    predicted = logits.argmax(1)
+    confusion = torch.zeros(10, 10, dtype=torch.int64, device=y.device)
+    confusion.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
+    losses = nn.functional.cross_entropy(logits, y, reduction="none")
+    worst = losses.topk(hardest).indices
+    columns = worst, y[worst], predicted[worst]
+    return {
+        "confusion": confusion.tolist(),
+        "hardest": torch.stack(columns, dim=1).tolist(),  # image, true, predicted
+    }
