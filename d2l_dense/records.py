@@ -1,176 +1,215 @@
-"""Recorded runs: one JSON file an experiment, arm, seed and type of device.
-
-`record.schema.json` beside this module says what a record holds; every record
-is checked against it when it is written and when it is read. Chapter: "Training".
-"""
+"""Recorded runs, described by record.schema.json, and what pages say of them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
+from jsonschema import Draft202012Validator as Validator
 from scipy import stats
 
-from d2l_dense.checkpoint import replace_file
+from d2l_dense.files import replace_file
+from d2l_dense.plots import table
 
 Record = dict[str, Any]
-_INSTALLED = Path(__file__).with_name("results")
-# Inside an installed package; in a clone, beside it.
-RESULTS = (
-    _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "results"
-)
-SCHEMA = json.loads(Path(__file__).with_name("record.schema.json").read_text())
+Arms = Mapping[str, tuple[str, str]]  # a name for readers -> experiment and arm
+
+_HERE = Path(__file__).parent
+RESULTS = _HERE / "results"  # of an installed package
+if not RESULTS.is_dir():
+    RESULTS = _HERE.parent / "results"  # of a clone
+SCHEMA = json.loads((_HERE / "record.schema.json").read_text("utf-8"))
+PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}
+DEVICES = ("cpu", "cuda", "mps")
+MISSING = "not recorded yet"
 
 
 def path(
     experiment: str, arm: str, seed: int, device: str, folder: str | Path = RESULTS
 ) -> Path:
-    """Where a run's record is, or will be; `device` is "cpu", "cuda" or "mps"."""
+    """Where the record of a run on a type of device is, or will be."""
     return Path(folder) / f"{experiment}-{arm}-{seed}-{device}.json"
 
 
 def write(record: Record, folder: str | Path = RESULTS) -> Path:
-    """Check a record and put it in its place in one step; return the place.
-
-    Raises:
-        ValueError: if it does not fit the schema, or a number is not finite.
-        OSError: if the folder cannot be written.
-    """
-    place = _place(record, Path(folder))
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    replace_file(place, text.encode())
+    """Check a record and write it in one step; return its place."""
+    place = _place(record, folder)
+    replace_file(place, f"{json.dumps(record, indent=1)}\n".encode())
     return place
 
 
 def load(
     experiment: str, arm: str = "*", device: str = "*", folder: str | Path = RESULTS
 ) -> list[Record]:
-    """Return the records of an experiment, arm and type of device, by arm and seed.
-
-    Raises:
-        ValueError: if a file is not a record; names the file and the reason.
-    """
-    found, folder = [], Path(folder)
-    for place in folder.glob(f"{experiment}-{arm}-*-{device}.json"):
+    """Return the records of an experiment, arm and type of device, by arm and seed."""
+    found = []
+    for file in Path(folder).glob(f"{experiment}-{arm}-*-{device}.json"):
         try:
-            text = place.read_text(encoding="utf-8")
-            record = json.loads(text, parse_constant=_refuse)
+            found.append(json.loads(file.read_text("utf-8")))
+            if (place := _place(found[-1], folder)) != file:
+                raise ValueError(f"this is the record of {place.name}; rename it")
         except ValueError as error:
-            raise ValueError(
-                f"{place} is not JSON ({error}). Restore it, or delete it and run "
-                "its experiment again; python -m experiments lists them."
-            ) from None
-        if place != (right := _place(record, folder, place)):
-            raise ValueError(f"{place} holds the record of {right.name}. Rename it.")
-        found.append(record)
+            raise ValueError(f"{file}: {error}") from None
     return sorted(found, key=lambda record: (record["arm"], record["seed"]))
+
+
+def _place(record: Record, folder: str | Path) -> Path:
+    """Check a record; return where it belongs."""
+    validator = Validator(SCHEMA, format_checker=Validator.FORMAT_CHECKER)
+    for error in validator.iter_errors(record):
+        raise ValueError(f"no record: {error.json_path}: {error.message}")
+    json.dumps(record, allow_nan=False)  # refuses what is not finite
+    run = [record[key] for key in ("experiment", "arm", "seed")]
+    return path(*run, record["device"]["type"], folder)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, sample standard deviation and 95 % interval of a figure over seeds.
+    """Figures of runs, or differences of pairs; of one alone there is only the mean."""
 
-    With one run there is no spread: `std` and `interval` are then None.
-    """
-
+    values: Sequence[float]
     mean: float
-    std: float | None
-    interval: tuple[float, float] | None
-    n: int
+    std: float | None = None
+    interval: tuple[float, float] | None = None  # at 95 %
+    p_value: float | None = None  # of the hypothesis that the true mean is zero
+
+    @classmethod
+    def of(cls, values: Sequence[float], overlap: float = 0.0) -> "Summary":
+        """Summarise figures by Student's t, or Nadeau and Bengio's (2003) form of it.
+
+        Folds share training rows. So with `overlap`, a fold's test rows over its
+        training rows, the mean's variance is s² (1 / n + overlap), not s² / n.
+        """
+        n, mean = len(values), float(np.mean(values))
+        if n == 1:
+            return cls(values, mean)
+        std = float(np.std(values, ddof=1))
+        error = std * (1 / n + overlap) ** 0.5
+        half = float(stats.t.ppf(0.975, n - 1)) * error
+        p_value = 2 * stats.t.sf(abs(mean) / error, n - 1) if error else mean == 0
+        return cls(values, mean, std, (mean - half, mean + half), float(p_value))
 
     @property
     def sign(self) -> int:
-        """1 or -1 if the whole interval is above or below 0; else 0: undecided."""
+        """1 or -1 if the whole interval is above or below zero; else 0: undecided."""
         low, high = self.interval or (0, 0)
         return (low > 0) - (high < 0)
 
     def __format__(self, spec: str) -> str:
         if self.std is None:
             return f"{self.mean:{spec}} (one run)"
-        return f"{self.mean:{spec}} ± {self.std:{spec}} (n = {self.n})"
+        return f"{self.mean:{spec}} ± {self.std:{spec}} (n = {len(self.values)})"
 
 
-def summarise(records: Iterable[Record], key: str) -> Summary:
-    """Summarise one figure over runs; the interval is Student's t.
+def summarise(runs: Sequence[Record], key: str) -> Summary:
+    """Summarise a figure over the seeds of one arm."""
+    _check_alike(runs)
+    return Summary.of([run[key] for run in runs])
 
-    Raises:
-        ValueError: if there are no runs, one lacks the figure, or they are of more
-            than one type of device.
+
+def difference(first: Sequence[Record], second: Sequence[Record], key: str) -> Summary:
+    """Summarise first minus second: in pairs of one seed, or of one fold.
+
+    A fold's figure is averaged over the seeds; the interval allows for shared rows.
+    Raises ValueError if the two cannot be compared, or have no seed in common.
     """
-    if not (records := list(records)):
-        raise ValueError(f"no {key} in no records")
-    _check(records, key)
-    return _summary([record[key] for record in records])
-
-
-def difference(first: Iterable[Record], second: Iterable[Record], key: str) -> Summary:
-    """Summarise first minus second, in pairs of one seed; `n` counts the pairs.
-
-    Raises:
-        ValueError: as `summarise`, or if the two have no seed in common.
-    """
-    first, second = list(first), list(second)
-    for side in (first, second):
-        _check(side, key)
-    _check_device([*first, *second])
-    values = {record["seed"]: record[key] for record in second}
-    pairs = [(r[key], values[r["seed"]]) for r in first if r["seed"] in values]
-    if not pairs:
-        raise ValueError(f"no {key} to compare: the two have no seed in common")
-    return _summary([a - b for a, b in pairs])
-
-
-def _check(records: Sequence[Record], key: str) -> None:
-    """Refuse records that lack the figure, are of several arms, or repeat a seed."""
-    missing = [f"seed {r['seed']} of {r.get('arm')}" for r in records if key not in r]
-    if missing:
-        raise ValueError(f"no {key} in {', '.join(missing)}")
-    arms = {f"{r['experiment']} {r['arm']}" for r in records if "arm" in r}
-    if len(arms) > 1:
-        raise ValueError(
-            f"records of {', '.join(sorted(arms))}: expected those of one arm; name it "
-            "in records.load"
+    _check_alike(first, second)
+    if "folds" in first[0]:
+        ours, theirs = (
+            np.mean([[fold[key] for fold in run["folds"]] for run in runs], axis=0)
+            for runs in (first, second)
         )
-    _check_device(records)
-    seeds = [r["seed"] for r in records]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"records of the seeds {seeds}: expected each seed once")
+        num_folds = first[0]["configuration"]["data"]["num_folds"]
+        return Summary.of((ours - theirs).tolist(), overlap=1 / (num_folds - 1))
+    theirs = {run["seed"]: run[key] for run in second}
+    gaps = [run[key] - theirs[run["seed"]] for run in first if run["seed"] in theirs]
+    if not gaps:
+        raise ValueError("not comparable: no seed in common")
+    return Summary.of(gaps)
 
 
-def _check_device(records: Sequence[Record]) -> None:
-    devices = {r["device"]["type"] for r in records if "device" in r}
-    if len(devices) > 1:
-        raise ValueError(
-            f"records of {', '.join(sorted(devices))}: expected those of one device; "
-            "name it in records.load"
-        )
+def _check_alike(*arms: Sequence[Record]) -> None:
+    """Refuse unlike runs of one arm, and arms that ran under unlike conditions."""
+    for runs in arms:
+        names = {f"{r['experiment']} {r['arm']} {r['configuration']}" for r in runs}
+        if len(names) != 1 or len({run["seed"] for run in runs}) < len(runs):
+            raise ValueError(f"not one arm with one run a seed: {sorted(names)}")
+    found = list(dict.fromkeys(conditions(run) for runs in arms for run in runs))
+    if len(found) > 1:
+        raise ValueError(f"not comparable: {' – '.join(found)}")
 
 
-def _summary(figures: Sequence[float]) -> Summary:
-    values, n = np.array(figures, dtype=float), len(figures)
-    mean = float(values.mean())
-    if n == 1:
-        return Summary(mean, None, None, n)
-    std = float(values.std(ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * std / n**0.5
-    return Summary(mean, std, (mean - half, mean + half), n)
+def conditions(run: Record) -> str:
+    """What compared runs must share, such as "cpu, fp32, 64×64, 6 epochs"."""
+    device, configuration = run["device"], run.get("configuration", {})
+    words = [device["type"], PRECISIONS.get(device["precision"], device["precision"])]
+    data = configuration.get("data", {})
+    if "resize" in data:
+        size, epochs = data["resize"], configuration["max_epochs"]
+        words.append(f"{size[0]}×{size[1]}, {epochs} epochs")
+    if "num_folds" in data:
+        words.append(f"{data['num_folds']} folds")
+    return ", ".join(words)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm's (1979) method."""
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values)):
+        least = max(least, p_values[i] * (len(p_values) - rank))
+        corrected[i] = min(least, 1.0)
+    return corrected
 
 
-def _place(record: Record, folder: Path, found: Path | None = None) -> Path:
-    """Check a record against the schema; return where it belongs."""
-    draft = jsonschema.Draft202012Validator
-    validator = draft(SCHEMA, format_checker=draft.FORMAT_CHECKER)
-    for error in validator.iter_errors(record):
-        where = found or "the record"
-        raise ValueError(
-            f"{where} does not fit the schema: {error.json_path}: {error.message}"
-        )
-    device = record["device"]["type"]
-    return path(record["experiment"], record["arm"], record["seed"], device, folder)
+def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
+    """Say what first minus second means; `better` is the sign of what is good."""
+    if gap.interval is None:
+        return f"{gap.mean:+.4f} from one pair: a first estimate, without an interval"
+    low, high = gap.interval
+    found = f"undecided: if there is a difference, it is below {max(-low, high):.4f}"
+    if gap.sign:
+        found = f"{first if gap.sign == better else second} is better"
+    # More digits where four would show an end as zero.
+    digits = next((d for d in (4, 5, 6) if round(low, d) and round(high, d)), 4)
+    ends = f"{low:+.{digits}f} to {high:+.{digits}f}"
+    return f"{gap.mean:+.4f} (95 % interval {ends}, n = {len(gap.values)}): {found}"
+
+
+def compare(
+    first: str, second: str, arms: Arms, key: str = "test_accuracy"
+) -> tuple[str, dict[str, Summary]]:
+    """Compare two arms on each type of device: a Markdown list, and differences."""
+    title, lines, gaps = f"**{first} against {second}**", [], {}
+    better = -1 if key.endswith(("loss", "rmse")) else 1
+    for device in DEVICES:
+        ours, theirs = (load(*arms[name], device) for name in (first, second))
+        if ours and theirs:
+            try:
+                gap = difference(ours, theirs, key)
+                gaps[f"{first} − {second} ({device})"] = gap
+                text = verdict(gap, first, second, better)
+            except ValueError as error:
+                text = str(error)
+            lines.append(f"- {title} ({device}): {text}.")
+    return "\n".join(lines) or f"- {title}: {MISSING}.", gaps
+
+
+def runs_table(arms: Arms, key: str = "test_accuracy") -> str:
+    """Return the means of arms, as a Markdown table and caption a type of device."""
+    parts = []
+    for device in DEVICES:
+        rows, captions = [], {}
+        for name, arm in arms.items():
+            runs = load(*arm, device)
+            rows.append([name, f"{summarise(runs, key):.4f}" if runs else MISSING])
+            if runs:
+                machines = " and ".join(sorted({run["device"]["name"] for run in runs}))
+                where = f"{machines}, {conditions(runs[0])}"
+                captions.setdefault(where, []).append(name)
+        lines = [f"{where}: {', '.join(names)}" for where, names in captions.items()]
+        caption = "; ".join(lines if len(lines) > 1 else captions)
+        if captions:
+            parts += [table(["what", key.replace("_", " ")], rows), f"{caption}."]
+    return "\n\n".join(parts) or MISSING

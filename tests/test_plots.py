@@ -1,11 +1,15 @@
-"""d2l_dense/plots.py: tables, and what the figures of several chapters share."""
+"""d2l_dense/plots.py, and book/who-reads-whom.html."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from d2l_dense import plots
+from d2l_dense import plots, records
 
 matplotlib.use("agg")
 
@@ -25,49 +29,62 @@ def test_words_go_left_and_figures_right_in_one_line():
         "| a | ReLU | 12,345 | – |",
         "| b | a sum | 0.93\xa0±\xa00.01\xa0(n\xa0=\xa03) | none |",
     ]
-
-
-@pytest.mark.parametrize(
-    ("cell", "rule"),
-    [
-        ("-0.002", "---:"),
-        ("+0.1", "---:"),
-        ("−3", "---:"),
-        ("56 × 56", "---:"),
-        ("(1×1, 3×3) × 6", "---"),
-        ("+0.0002 (95 % interval -0.0017 to +0.0020, n = 5): undecided", "---"),
-        ("", "---"),
-    ],
-)
-def test_a_column_of_figures_is_known_by_its_cells(cell, rule):
-    table = plots.table(["name", "value"], [["a", "–"], ["b", cell]])
-    assert table.split("\n")[1] == f"| --- | {rule} |"
-
-
-def test_a_table_without_rows_is_its_head():
     assert plots.table(["a", "b"], []) == "| a | b |\n| --- | --- |"
 
 
-def test_rows_of_unequal_length_are_refused():
+def test_a_column_of_figures_is_known_by_its_cells():
+    for cell in ("-0.002", "+0.1", "−3", "56 × 56", plots.spread([1.1, 0.9, 1.04])):
+        assert "---:" in plots.table(["", ""], [["a", "–"], ["b", cell]])
+    for cell in ("(1×1, 3×3) × 6", "+0.2 (95 % interval of several words): no", ""):
+        assert "---:" not in plots.table(["", ""], [["a", "–"], ["b", cell]])
+    assert plots.spread([1.1, 0.9, 1.04]) == "1.04 (0.90 to 1.10)"
+
+
+def test_a_cell_is_shown_as_it_is():
+    row = [True, np.True_, np.int64(12345), "P(a|b)", "two\nlines", None]
+    cells = plots.table([*"abcdef"], [row]).split("\n")[-1]
+    assert cells == r"| True | True | 12,345 | P(a\|b) | two lines | None |"
+
+
+def test_rows_of_another_length_than_the_head_are_refused():
     with pytest.raises(ValueError, match="zip"):
-        plots.table(["a", "b"], [["1", "2"], ["3"]])
+        plots.table(["a", "b"], [["1", "2", "3"]])
 
 
-def test_a_curve_is_the_mean_with_a_band_of_one_deviation(axes):
+def test_a_curve_is_every_run_and_their_mean(axes):
     runs = [{"history": [{"loss": v}, {"loss": v + 1}]} for v in (1.0, 3.0)]
-    plots.curve(axes, runs, "loss")
-    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[1, 2], [2, 3]])
-    low, high = axes.collections[0].get_paths()[0].get_extents().intervaly
-    assert (low, high) == pytest.approx((2 - 2**0.5, 3 + 2**0.5))
+    plots.curve(axes, runs, "loss", label="ours", ls="--")
+    mean, *thin = axes.lines
+    np.testing.assert_allclose(mean.get_xydata(), [[1, 2], [2, 3]])
+    assert [line.get_ydata().tolist() for line in thin] == [[1, 2], [3, 4]]
+    assert {line.get_color() for line in axes.lines} == {mean.get_color()}
+    assert len(axes.get_legend_handles_labels()[1]) == 1
 
 
-def test_one_run_has_no_band(axes):
-    plots.curve(axes, [{"history": [{"loss": 1.0}]}], "loss")
-    assert not axes.collections
+def test_dots_show_all_runs_with_mean_and_interval(axes):
+    values = {"sure": [0.1, 0.2, 0.15], "undecided": [-0.1, 0.2], "one": [0.3]}
+    groups = {name: records.Summary.of(found) for name, found in values.items()}
+    plots.dots(axes, groups)
+    shown = [tuple(line.get_xdata()) for line in axes.lines]
+    for summary in groups.values():
+        assert tuple(summary.values) in shown
+        assert summary.interval is None or summary.interval in shown
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(groups)
+    assert [line.get_color() == plots.GREY for line in axes.lines].count(True) == 3
 
 
 def test_bars_are_stacked(axes):
     plots.stacked_bars(axes, {"old": [2, 3], "new": [1, 1]}, ["a", "b"], "channels")
     spans = [(bar.get_x(), bar.get_width()) for bar in axes.patches]
-    assert spans == [(0, 2), (0, 3), (2, 1), (3, 1)]
-    assert axes.get_xlabel() == "channels"
+    assert spans == [(0, 2), (0, 3), (2, 1), (3, 1)] and axes.get_xlabel() == "channels"
+
+
+def test_who_reads_whom_is_well_formed_and_says_what_each_layer_reads():
+    text = (Path(__file__).parents[1] / "book" / "who-reads-whom.html").read_text()
+    dense, residual = ElementTree.fromstring(text).findall("svg")
+    for i, layer in enumerate(dense.findall("g"), start=1):
+        says = f"Layer {i} reads {32 + 32 * i} channels from {i} source"
+        assert layer.get("aria-label").startswith(says) and layer.get("tabindex") == "0"
+        assert len(layer.findall("path")) == i
+    assert [len(layer.findall("path")) for layer in residual.findall("g")] == [1] * i
+    assert not re.search(r"<script|https?:|url\(", text)

@@ -1,0 +1,217 @@
+"""d2l_dense/exercises.py: what a reader's code may be, and what the reader is told."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from d2l_dense import exercises
+
+NAMES = [name.removeprefix("check_") for name in dir(exercises) if "check_" in name]
+every_check = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture
+def told(capsys):
+    """A function: what the check of this name prints of a reader's function."""
+
+    def told(name, reader):
+        getattr(exercises, f"check_{name}")(reader)
+        out = capsys.readouterr().out
+        assert out.count("\n") == 1
+        return out.rstrip("\n")
+
+    return told
+
+
+def dense(X, layers):
+    for layer in layers:
+        X = torch.cat((X, layer(X)), dim=1)
+    return X
+
+
+def adds(X, layers):
+    for layer in layers:
+        X = layer(X) + X
+    return X
+
+
+def transition(order):
+    def build(c, out):
+        parts = {
+            "B": nn.BatchNorm2d(c),
+            "R": nn.ReLU(),
+            "P": nn.AvgPool2d(2),
+            "M": nn.MaxPool2d(2),
+            "C": nn.Conv2d(c, out, 1, bias=False),
+            "3": nn.Conv2d(c, out, 3, padding=1),
+        }
+        return nn.Sequential(*(parts[letter] for letter in order))
+
+    return build
+
+
+def max_gradient(X, g):
+    X = X.clone().requires_grad_()
+    F.max_pool2d(X[None], 2).sum().mul(g).backward()
+    return X.grad
+
+
+def recomputed(x, a, g):
+    x, a = x.clone().requires_grad_(), a.clone().requires_grad_()
+    return torch.autograd.grad(torch.relu(x * a), (x, a), g)
+
+
+def one_hot(*places):
+    X = torch.zeros(1, 2, 2, 2)
+    for channel, place in enumerate(places):
+        X[0, channel].view(-1)[place] = 1
+    return X
+
+
+def weights(C, L, k):
+    return 9 * k * (L * C + k * L * (L - 1) // 2)
+
+
+def features(C, k, arch):
+    for i, layers in enumerate(arch):
+        C = (C if i == 0 else C // 2) + layers * k
+    return C
+
+
+def log_rmse(p, y):
+    return np.sqrt(np.mean((np.log(p) - np.log(y)) ** 2))
+
+
+def mlp(n, k, L):
+    return L * (n + 1) * k + k * k * L * (L - 1) // 2 + n + L * k + 1
+
+
+RIGHT = {
+    "block": dense,
+    "transition": transition("BRPC"),
+    "max_gradient": max_gradient,
+    "counterexample": lambda: one_hot(0, 3),
+    "recomputed": recomputed,
+    "weights": weights,
+    "quotient": lambda L: torch.tensor(2 * L**2 / (L - 1), dtype=torch.float64),
+    "kept_bytes": lambda N, s, C, k: 8 * N * s * s * (C + C + k),
+    "depth": lambda arch: 1 + 2 * sum(arch) + len(arch) - 1 + 1,
+    "features": features,
+    "log_rmse": log_rmse,
+    "mlp": mlp,
+}
+WRONG = [  # typical code, and words of the answer
+    ("block", adds, "RuntimeError", "X = layer(X) + X", "You add"),
+    ("block", lambda X, f: dense(X, f[:1]), "(2, 13, 4, 4)", "return in the loop"),
+    ("block", lambda X, f: dense(X, f).flip(1), "(2, 23, 4, 4), but with other"),
+    ("block", lambda X, f: torch.concatenated(X), "AttributeError", "concatenated(X)"),
+    ("block", lambda X: X, "TypeError"),
+    ("block", lambda X, f: [X], "gives [Tensor of", "expected: Tensor of shape (2, 23"),
+    (
+        "block",
+        lambda *a: dense(*a).numpy(),
+        "gives ndarray of shape",
+        "Tensor of shape",
+    ),
+    ("transition", transition("BRCP"), "AvgPool2d 2, Conv2d 1 -> (10,", "all pixels"),
+    ("transition", transition("BRMC"), "MaxPool2d", "may not swap"),
+    ("transition", transition("BRP3"), "Conv2d 3"),
+    ("transition", lambda c, out: transition("BRPC")(c, c), "(23, 4, 4)'; expected"),
+    ("transition", lambda c, out: [nn.ReLU()], "gives 1 layers; expected"),
+    ("max_gradient", lambda *a: max_gradient(*a).tolist(), "gives [[0.0, 2.0], [0.0"),
+    ("max_gradient", lambda X, g: X * 0 + g / 4, "Tensor [[0.0, 2.0], ", "average's"),
+    ("counterexample", lambda: one_hot(1, 1), "2 in both", "same pixel"),
+    ("counterexample", lambda: one_hot(1, 1)[0], "gives Tensor of shape (2, 2, 2);"),
+    ("recomputed", lambda x, a, g: (g * a, (g * x).sum(0)), "passes nothing"),
+    ("recomputed", lambda *a: [g.numpy() for g in recomputed(*a)], "gives [ndarray"),
+    ("weights", lambda C, L, k: weights(C + k, L, k), "not C + k"),
+    ("weights", lambda C, L, k: str(weights(C, L, k)), "'1440'; expected: 1,440."),
+    ("quotient", lambda L: 2 * L, "(4) gives 8; expected: 10.6667. Close"),
+    ("kept_bytes", lambda N, s, C, k: 8 * N * s * (C + C + k), "side"),
+    (
+        "depth",
+        lambda a: sum(a) + len(a) + 1,
+        "gives 63; expected: 121. A layer has two",
+    ),
+    ("depth", lambda a: a if a == (16, 16, 16) else 121, "gives (16, 16, 16);"),
+    ("features", lambda *a: features(*a) / 2, "No halving after"),
+    ("log_rmse", lambda p, y: log_rmse(p, y) ** 2, "root is missing"),
+    ("mlp", lambda n, k, L: mlp(n, k, L) - 1, "head has a bias"),
+    ("mlp", lambda n, k, L: True, "expected"),
+]
+
+
+def test_every_check_has_a_right_answer_here():
+    assert set(RIGHT) == set(NAMES) and len(NAMES) == 12
+
+
+@every_check
+def test_a_right_answer_is_right_and_changes_no_later_cell(name, told):
+    """Not even where it draws random numbers, or changes its input in place."""
+
+    def reader(*case):
+        torch.rand(5)
+        found = RIGHT[name](*case)
+        for value in case:
+            if isinstance(value, torch.Tensor):
+                value.zero_()
+        return found
+
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    assert told(name, reader) == "Right: reader gives what was expected."
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("name, reader, words", [(n, r, w) for n, r, *w in WRONG])
+def test_a_wrong_answer_is_told_what_is_wrong(name, reader, words, told):
+    out = told(name, reader)
+    assert out.startswith("Not right yet: ")
+    assert all(word in out for word in words), out
+
+
+@every_check
+def test_every_diagnosis_is_said_of_its_mistake_alone(name, told, monkeypatch):
+    """So no two mistakes give the same results, nor the right ones."""
+    mistakes = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(exercises, "_compare", lambda *a: mistakes.update(a[3]))
+        getattr(exercises, f"check_{name}")(None)
+    for hint, mistake in mistakes.items():
+        assert told(name, mistake).endswith(f". {hint}")
+    assert len(mistakes) >= 4 or name == "counterexample"
+
+
+@every_check
+def test_what_is_no_answer_is_told_and_not_raised(name, told):
+    def broken(*_):
+        raise RuntimeError("out of luck\nsecond line")
+
+    stub = told(name, lambda *_: None)
+    assert stub == "Not done yet: <lambda> returns None. Put your code there."
+    assert "error, RuntimeError: out of luck (at `raise Runtime" in told(name, broken)
+    assert "error, SystemExit: " in told(name, lambda *_: exit())
+    assert told(name, 3) == "Not right yet: hand over the function, not 3."
+
+
+@every_check
+def test_a_wrong_type_is_told_and_not_raised(name, told):
+    numbers = [float("nan"), 1j, Fraction(1, 3), 10**5000, True]
+    tensors = [torch.eye(2).to_sparse(), torch.full((1, 2, 2, 2), torch.nan)]
+    for wrong in ["text", {}, object(), [None], *numbers, *tensors]:
+        assert told(name, lambda *_, wrong=wrong: wrong).startswith("Not right yet: ")
+
+
+def test_the_readers_layers_are_left_as_they_are(told):
+    """No hook and no changed statistics: they may be trained afterwards."""
+    net = transition("BRPC")(23, 10)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    assert told("transition", lambda *_: net).startswith("Right: ")
+    assert not any(layer._forward_hooks for layer in net.modules())
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
