@@ -17,15 +17,14 @@ except ModuleNotFoundError as error:
         name="d2l",
     ) from None
 
-from d2l_dense import cost, memory, plots, records
+from d2l_dense import cost, exercises, memory, plots, records
 from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block
-from d2l_dense.data import AmesHousing, FashionMNIST
-from d2l_dense.densenet import DenseNet
-from d2l_dense.engine import one_cycle
+from d2l_dense.densenet import VARIANTS, DenseNet
+from d2l_dense.fashion_mnist import FashionMNIST
+from d2l_dense.house_prices import AmesHousing
 from d2l_dense.mlp import DenseMLP
 from d2l_dense.pretrained import trained_densenet
-from d2l_dense.trainer import Trainer
-from d2l_dense.densenet import VARIANTS
+from d2l_dense.trainer import Trainer, one_cycle
 
 __all__ = [
     "VARIANTS",
@@ -38,6 +37,7 @@ __all__ = [
     "TransitionBlock",
     "conv_block",
     "cost",
+    "exercises",
     "memory",
     "one_cycle",
     "plots",

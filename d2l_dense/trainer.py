@@ -1,50 +1,38 @@
-"""D2L's trainer interface on Lightning Fabric's engine."""
+"""D2L's trainer on Lightning Fabric: any device, any precision, many processes."""
 
+import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import torch
 from d2l import torch as d2l
-from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
-from d2l_dense import engine
-from d2l_dense.allocator import keep_freed_memory
-from d2l_dense.checkpoint import Checkpoint, identity
-from d2l_dense.loss_watch import LossWatch, check_row
-from contextlib import nullcontext
-from d2l_dense.processes import agree, share, split
+from d2l_dense.checkpoint import identity, load, save
+from d2l_dense.checks import choice, count
 
 
 class Trainer(d2l.HyperParameters):
-    """Train a `d2l.Module` on a `d2l.DataModule`, on the best device there is.
+    """Train a `d2l.Module` on a `d2l.DataModule`; under torchrun in many processes.
 
     Args:
         max_epochs: passes over the training data.
-        schedule: called with the optimizer and the number of all steps, returns
-            a scheduler that is stepped after each batch; see `one_cycle`.
+        schedule: of the optimizer and the number of all steps, such as `one_cycle`.
         gradient_clip_val: largest norm of the gradient; 0 does not clip.
-        seed: of order, augmentation and dropout. Each epoch has its own, so a
-            resumed run equals an unbroken one, on a CPU (same threads) bit for bit.
-        checkpoint: a file, written after every epoch. If it is there when `fit`
-            begins, training goes on from it.
+        seed: of order, augmentation and dropout; each epoch has its own.
+        checkpoint: a file, written after every epoch, from which `fit` goes on.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        precision: "auto" takes bf16 where the hardware multiplies it, fp16 on
-            older CUDA, else fp32; or one of Lightning Fabric's names.
+        precision: "auto" (see `best_precision`) or one of Lightning Fabric's names.
         progress: a bar in a terminal, elsewhere a line an epoch; False is quiet.
-
-    Raises:
-        ValueError: if an argument is out of range, or the checkpoint belongs to
-            another run.
-
-    Under torchrun all processes train one model, each on its share of every
-    epoch, filled up if uneven; `batch_size` and BatchNorm's statistics are then
-    a process's own, and the first one's statistics are kept.
 
     Chapter: "Training".
     """
@@ -61,51 +49,44 @@ class Trainer(d2l.HyperParameters):
         precision: str = "auto",
         progress: bool = True,
     ) -> None:
-        engine.check_arguments(
-            max_epochs, schedule, gradient_clip_val, seed, checkpoint, progress
-        )
-        seed, gradient_clip_val = int(seed), float(gradient_clip_val)  # NumPy's too
+        checkpoint = checkpoint and Path(checkpoint).expanduser()
+        max_epochs, seed = count("max_epochs", max_epochs), count("seed", seed, 0)
         self.save_hyperparameters()
-        self.fabric, self.precision = engine.make_fabric(accelerator, precision)
-        self._speaks = progress and self.fabric.is_global_zero
+        kinds = {"cuda": torch.cuda, "mps": torch.backends.mps, "cpu": torch.cpu}
+        here = [name for name, kind in kinds.items() if kind.is_available()]
+        if choice("accelerator", accelerator, ["auto", *here]) == "auto":
+            accelerator = here[0]
+        if precision == "auto":
+            precision = best_precision(torch.device(accelerator))
+        how = {"precision": precision}
+        if precision in ("16-mixed", "bf16-mixed"):  # by its name Fabric would log it
+            how = {"plugins": MixedPrecision(precision, accelerator)}
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets both
+        how["num_nodes"] = int(os.environ.get("WORLD_SIZE", local)) // local
+        self.fabric = Fabric(accelerator=accelerator, devices=local, **how)
+        self.fabric.launch()
         self.device = self.fabric.device
+        self.precision = self.fabric.strategy.precision.precision
+        self._speaks = progress and self.fabric.is_global_zero
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The arguments: a model is saved without its data, or a schedule's code."""
-        kept = {k: v for k, v in self.hparams.items() if k != "schedule"}
+    def __getstate__(self) -> dict:
+        kept = self.hparams | {"schedule": None}  # a model is saved without its data
         return kept | {"hparams": kept}
 
     def fit(self, model: d2l.Module, data: d2l.DataModule) -> list[dict[str, float]]:
         """Train, and return the history: one dict an epoch.
 
-        Keys: epoch, seconds, lr, and train_ and val_ averages over every example
-        of what the model reports through `plot` (loss, accuracy). The training
-        averages are taken on the way, while the weights change. On a CPU the process
-        keeps from here on what it frees (`allocator`).
-
-        Raises:
-            FloatingPointError: if the loss is not finite; names epoch, step, rate.
-            TypeError: if the two are something else, the model does not configure one
-                torch optimizer, or the schedule returns no scheduler.
-            OSError: if the checkpoint cannot be written.
-            MemoryError: if a step does not fit; it says what would.
+        Keys: epoch, lr, seconds, and averages over all examples as train_* and val_*.
         """
-        engine.check_pair("fit", model, data, d2l.DataModule, "d2l.DataModule")
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.prepare_data(data)
         self.prepare_model(model)
-        self.history = self._checkpoint.restore() if self._checkpoint else []
-        self.train_batch_idx = len(self.history) * self.num_train_batches
         for epoch in range(len(self.history), self.max_epochs):
             self.epoch = epoch
             self.history.append(row := self.fit_epoch())
-            check_row(row, self.checkpoint)
-            if self._checkpoint and self.fabric.is_global_zero:
-                self._checkpoint.save(self.history)
+            if self.checkpoint and self.fabric.is_global_zero:
+                save(self.checkpoint, self._run, self.history, self._parts)
             if self._speaks and not sys.stderr.isatty():
                 print(", ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
-            self.fabric.barrier()
         return self.history
 
     def prepare_data(self, data: d2l.DataModule) -> None:
@@ -113,86 +94,157 @@ class Trainer(d2l.HyperParameters):
         self.data = data
         if hasattr(data, "to"):
             data.to(self.device)
+        self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
-        self.train_dataloader = split(data.train_dataloader(), self.fabric)
-        self.num_train_batches = len(self.train_dataloader)
+        num_train_batches = len(self.shard(self.train_dataloader, train=True))
+        self.num_train_batches = count("num_train_batches", num_train_batches)
         self.num_val_batches = len(self.val_dataloader or ())
 
     def prepare_model(self, model: d2l.Module) -> None:
-        """Move the model to the device and make its optimizer."""
-        model.trainer, self.model = self, model
-        engine.materialise(model, self.train_dataloader)
-        engine.place(model, self.device)
-        optimizer = engine.make_optimizer(model)
-        steps = self.max_epochs * self.num_train_batches
-        self._scheduler = engine.make_scheduler(self.schedule, optimizer, steps)
-        run = identity(model, self.data, optimizer) | {"steps": steps}
-        run |= {k: getattr(self, k) for k in ("seed", "precision", "gradient_clip_val")}
-        run |= {"schedule": type(self._scheduler).__name__}
-        parts = {"model": model, "optimizer": optimizer, "schedule": self._scheduler}
-        parts["scaler"] = getattr(self.fabric.strategy.precision, "scaler", None)
-        parts, path = {k: v for k, v in parts.items() if v}, self.checkpoint
-        path = path and Path(path).expanduser()
-        self._checkpoint = Checkpoint(path, run, **parts) if path else None
+        """Move the model to the device, make its optimizer, go on from a checkpoint."""
+        model.trainer, self.model, self.history = self, model, []
+        if any(nn.parameter.is_lazy(p) for p in model.parameters()):
+            X = self.fabric.to_device(next(iter(self.train_dataloader))[:-1])
+            with torch.no_grad():  # lazy layers take their shapes from a batch
+                model.to(self.device).eval()(*X)
+        to_device(model, self.device)
+        optimizer = model.configure_optimizers()
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"configure_optimizers: {optimizer!r} is none of torch.optim"
+            )
+        precision = self.fabric.strategy.precision  # fp16 has a scale to be saved
+        self._parts = {"model": model, "optimizer": optimizer, "precision": precision}
+        if self.schedule:
+            num_steps = self.max_epochs * self.num_train_batches
+            scheduler = self._parts["schedule"] = self.schedule(optimizer, num_steps)
+            # A hook of the optimizer, since in fp16 it leaves out some steps.
+            optimizer.register_step_post_hook(lambda *_: scheduler.step())
         self._wrapped, self.optim = self.fabric.setup(model, optimizer)
-
-    def prepare_batch(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Move a batch to the device, in the precision of the weights."""
-        batch = self.fabric.to_device(batch)
-        return self.fabric.strategy.precision.convert_input(batch)
+        if self.checkpoint:
+            self._run = identity(self, data=self.data, **self._parts)
+            found = self.fabric.is_global_zero and load(self.checkpoint, self._run)
+            if found := self.fabric.broadcast(found):  # others may have no such file
+                self.history = found["history"]
+                for name, part in self._parts.items():
+                    part.load_state_dict(found["state"][name])
+        self.train_batch_idx = len(self.history) * self.num_train_batches
 
     def fit_epoch(self) -> dict[str, float]:
         """One pass over the training data, and one over the validation data."""
-        torch.manual_seed(self.seed * 10_007 + self.epoch)
-        start, lr = time.perf_counter(), self.optim.param_groups[0]["lr"]
-        row: dict[str, float] = {"epoch": self.epoch + 1}
-        row |= {f"train_{key}": value for key, value in self._train().items()}
+        start, rank = time.perf_counter(), self.fabric.global_rank
+        # Each process has a seed of its own, for its own dropout and augmentation.
+        torch.manual_seed((self.seed + rank * 2**32) * 10_007 + self.epoch)
+        row = {"epoch": self.epoch + 1, "lr": self.optim.param_groups[0]["lr"]}
+        loader = self.shard(self.train_dataloader, train=True)
+        self._wrapped.train()
+        hidden = not (self._speaks and sys.stderr.isatty())
+        bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=hidden)
+        train = self.average(self.model, self.train_step, bar)
+        row |= {f"train_{key}": value for key, value in train.items()}
         if self.num_val_batches:
             val = self.evaluate(self.model, self.val_dataloader)
             row |= {f"val_{key}": value for key, value in val.items()}
-        row |= {"lr": lr, "seconds": time.perf_counter() - start}
-        return row
+        self.check_finite(row)
+        return row | {"seconds": time.perf_counter() - start}
+
+    def train_step(self, batch: Sequence[Tensor]) -> None:
+        """Forward pass, backward pass and the optimizer's step."""
+        try:
+            self.optim.zero_grad()  # before the forward pass, to whose peak they add
+            with self.fabric.autocast():
+                loss = self._wrapped.training_step(batch)
+            self.fabric.backward(loss)
+            if (limit := self.gradient_clip_val) > 0:
+                options = {"max_norm": limit, "error_if_nonfinite": False}
+                self.fabric.clip_gradients(self._wrapped, self.optim, **options)
+            self.optim.step()
+        except RuntimeError as error:
+            if "out of memory" in str(error) or "can't allocate memory" in str(error):
+                what = f"out of memory with a batch of shape {tuple(batch[0].shape)}"
+                advice = "take a smaller batch, or memory='shared'"
+                raise MemoryError(f"{what}: {advice}") from error
+            raise
+        self.train_batch_idx += 1
+        if self.train_batch_idx % self.num_train_batches % 50 == 0:  # a look waits
+            self.check_finite({"loss": loss.item()})
+
+    def check_finite(self, row: dict[str, float]) -> None:
+        """Raise a FloatingPointError if a loss, or another figure, is not finite."""
+        step = self.train_batch_idx - self.epoch * self.num_train_batches
+        lr = self.optim.param_groups[0]["lr"]
+        for name, value in row.items():
+            if not isfinite(value):
+                raise FloatingPointError(
+                    f"{name} is {value} in epoch {self.epoch + 1}, step {step}, at a "
+                    f"learning rate of {lr:.3g}: try a lower one, or gradient_clip_val"
+                )
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
-        """Average what `validation_step` reports over every example; by its names."""
-        words = "DataLoader, such as data.val_dataloader()"
-        engine.check_pair("evaluate", model, loader, Iterable, words)
-        engine.place(model, self.device)
-        agree(model.eval(), self.fabric)
-        with engine.Report(model) as report, torch.no_grad():
-            for batch in share(loader, self.fabric):
-                batch = self.prepare_batch(batch)
-                with self.fabric.autocast():
-                    model.validation_step(batch)
-                report.counts.append(len(batch[-1]))
-        return report.averages(self.fabric)
+        """Average what `validation_step` reports over every example, by its names."""
+        to_device(model, self.device)
+        if self.fabric.world_size > 1:  # BatchNorm's are of each one's own batches
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        model.eval()
+        with torch.no_grad(), self.fabric.autocast():
+            return self.average(model, model.validation_step, self.shard(loader))
 
-    def _train(self) -> dict[str, float]:
-        model = self._wrapped.train()
-        watch = LossWatch(f"epoch {self.epoch + 1}", self.checkpoint)
-        shown = self._speaks and sys.stderr.isatty()
-        bar = tqdm(self.train_dataloader, watch.epoch, disable=not shown)
-        with engine.Report(self.model) as report:
-            for batch in bar:
-                batch = self.prepare_batch(batch)
-                with nullcontext():
-                    loss = self._step(model, batch)
-                if watch.add(loss, self.optim.param_groups[0]["lr"]):
-                    bar.set_postfix(loss=f"{loss.item():.3f}")
-                if self._scheduler:
-                    self._scheduler.step()
-                report.counts.append(len(batch[-1]))
-                self.train_batch_idx += 1
-        watch.check()
-        return report.averages(self.fabric)
+    def shard(self, loader: DataLoader, train: bool = False) -> DataLoader:
+        """Return a loader of this process's share; to train, each has as many."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        if world == 1 or isinstance(loader.sampler, DistributedSampler):
+            return loader
+        ids = self.fabric.broadcast(list(loader.sampler))  # the first process's order
+        own = ids[rank::world] or ids  # if it is none, all: the same average
+        if train:
+            own = [ids[i] for i in DistributedSampler(ids, world, rank, shuffle=False)]
+        names = "batch_size", "num_workers", "collate_fn", "drop_last", "pin_memory"
+        options = {name: getattr(loader, name) for name in names}
+        return DataLoader(loader.dataset, sampler=own, **options)
 
-    def _step(self, model: d2l.Module, batch: Sequence[Tensor]) -> Tensor:
-        self.optim.zero_grad()  # before the forward pass, whose peak they would add to
-        with self.fabric.autocast():
-            loss = model.training_step(batch)
-        self.fabric.backward(loss)
-        if self.gradient_clip_val:
-            limits = {"max_norm": self.gradient_clip_val, "error_if_nonfinite": False}
-            self.fabric.clip_gradients(model, self.optim, **limits)  # LossWatch tells
-        self.optim.step()
-        return loss
+    def average(self, model: d2l.Module, step: Callable, loader: Iterable) -> dict:
+        """Take a step with every batch; average what it plots over all examples."""
+        sizes, values = [], defaultdict(list)
+        model.plot = lambda key, value, train: values[key].append(value.detach())
+        try:
+            for batch in loader:
+                sizes.append(len(batch[-1]))
+                batch = self.fabric.to_device(batch)
+                step(self.fabric.strategy.precision.convert_input(batch))
+        finally:
+            del model.plot
+        sizes = torch.tensor(sizes, dtype=torch.float64)
+        sums = [torch.stack(v).cpu().double() @ sizes for v in values.values()]
+        sums = torch.stack([*sums, sizes.sum()])
+        if self.fabric.world_size > 1:  # through the device: Apple's has no float64
+            sums = self.fabric.all_reduce(sums, reduce_op="sum")
+        names = ["accuracy" if key == "acc" else key for key in values]
+        return dict(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
+
+
+def best_precision(device: torch.device) -> str:
+    """Return bf16 where the hardware multiplies it, on older CUDA fp16, else fp32."""
+    if device.type == "cuda":  # torch says that an older GPU can bf16; it emulates it
+        new = torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16-mixed" if new else "16-mixed"
+    has = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    bf16 = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if bf16 else "32-true"
+
+
+def to_device(model: nn.Module, device: torch.device) -> None:
+    """Move a model to a device, in channels_last where convolutions gain by it."""
+    model.to(device)
+    dims = {p.dim() for p in model.parameters()}
+    if 4 in dims and 5 not in dims and device.type in ("cpu", "cuda"):
+        model.to(memory_format=torch.channels_last)
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler:
+    """Warm up to the optimizer's learning rate, then anneal to almost nothing.
+
+    Source: Smith and Topin (2018). Chapter: "Training".
+    """
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, total_steps=num_steps, cycle_momentum=False)
