@@ -18,41 +18,27 @@ def conv_block(
 ) -> nn.Sequential:
     """One layer of a dense block: BN, ReLU, 3x3 convolution (pre-activation).
 
-    With a bottleneck, a BN, ReLU and 1x1 convolution to `bottleneck * growth_rate`
-    channels come first.
-
     Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
 
     Args:
         in_channels: channels of the input.
         growth_rate: channels of the output (k in the paper).
-        bottleneck: width of the 1x1 convolution, in multiples of `growth_rate`
-            (4 in the paper); None leaves it out.
+        bottleneck: put a BN, ReLU and 1x1 convolution first, whose width is this
+            many times `growth_rate` (4 in the paper); None leaves them out.
         bias: whether the convolutions have a bias.
-
-    Raises:
-        ValueError: if a count is not a positive whole number.
 
     Source: Huang et al. (2017), section 3, "Composite function" and
     "Bottleneck layers". Chapter: "Dense blocks".
     """
-    in_channels = checks.count("in_channels", in_channels)
-    growth_rate = checks.count("growth_rate", growth_rate)
     layers: list[nn.Module] = []
     if bottleneck is not None:
-        width = checks.count("bottleneck", bottleneck) * growth_rate
-        layers += [
-            nn.BatchNorm2d(in_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(in_channels, width, kernel_size=1, bias=bias),
-        ]
+        width = bottleneck * growth_rate
+        layers += [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)]
+        layers.append(nn.Conv2d(in_channels, width, kernel_size=1, bias=bias))
         in_channels = width
-    layers += [
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(in_channels, growth_rate, kernel_size=3, padding=1, bias=bias),
-    ]
-    return nn.Sequential(*layers)
+    layers += [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)]
+    conv = nn.Conv2d(in_channels, growth_rate, kernel_size=3, padding=1, bias=bias)
+    return nn.Sequential(*layers, conv)
 
 
 class DenseBlock(nn.Module):
@@ -63,16 +49,11 @@ class DenseBlock(nn.Module):
     Args:
         in_channels: channels of the input (C).
         num_layers: number of layers.
-        growth_rate: channels that each layer adds (k in the paper).
-        bottleneck, bias: as in `conv_block`.
+        growth_rate, bottleneck, bias: as in `conv_block`.
         memory: what is kept for the backward pass. "plain": all that autograd
             keeps, quadratic in `num_layers`; "checkpoint": the features; "shared":
             the features and the bottlenecks' outputs, so that no convolution is
             computed twice. The results are the same.
-
-    Raises:
-        ValueError: if a count is not a positive whole number, or `memory` is none of
-            the three.
 
     Source: Huang et al. (2017), section 3, equation 2; Chen et al. (2016) and
     Pleiss et al. (2017) for `memory`. Chapter: "Dense blocks".
@@ -90,26 +71,26 @@ class DenseBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.memory = checks.choice("memory", memory, MEMORY)
-        in_channels = checks.count("in_channels", in_channels)
-        growth_rate = checks.count("growth_rate", growth_rate)
         self.layers = nn.ModuleList()
-        for i in range(checks.count("num_layers", num_layers)):
-            channels = in_channels + i * growth_rate
-            layer = conv_block(channels, growth_rate, bottleneck=bottleneck, bias=bias)
-            self.layers.append(layer)
-        self.out_channels = in_channels + len(self.layers) * growth_rate
+        self.out_channels = in_channels
+        for _ in range(checks.count("num_layers", num_layers)):
+            self.layers.append(
+                conv_block(
+                    self.out_channels, growth_rate, bottleneck=bottleneck, bias=bias
+                )
+            )
+            self.out_channels += growth_rate
 
     def forward(self, X: Tensor) -> Tensor:
-        if self.memory == "plain":
-            for layer in self.layers:
-                X = torch.cat((X, layer(X)), dim=1)  # growth_rate more channels
-            return X
         features = [X]
         for layer in self.layers:
-            if self.memory == "shared":
-                features.append(shared_layer(layer, features))
-            else:
+            if self.memory == "plain":
+                X = torch.cat((X, layer(X)), dim=1)  # growth_rate more channels
+                features = [X]
+            elif self.memory == "checkpoint":
                 features.append(recompute(layer, *features))
+            else:
+                features.append(shared_layer(layer, features))
         return concatenate(features)
 
 
@@ -139,14 +120,7 @@ class TransitionBlock(nn.Sequential):
     Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        bias: whether the convolution has a bias.
         pool: "avg" or "max" of 2x2 pixels; or "stride", the first of them.
-
-    Raises:
-        ValueError: if a count is not a positive whole number, or `pool` is none of
-            the three.
 
     Source: Huang et al. (2017), section 3, "Pooling layers" and "Compression".
     Chapter: "Transition layers".
@@ -160,8 +134,6 @@ class TransitionBlock(nn.Sequential):
         bias: bool = True,
         pool: str = "avg",
     ) -> None:
-        in_channels = checks.count("in_channels", in_channels)
-        out_channels = checks.count("out_channels", out_channels)
         super().__init__(
             nn.BatchNorm2d(in_channels),
             nn.ReLU(inplace=True),

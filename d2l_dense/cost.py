@@ -1,6 +1,6 @@
 """What a DenseNet costs, by arithmetic alone: parameters, MACs, bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from math import prod
 from typing import Any, NamedTuple
@@ -38,6 +38,21 @@ class Summary(NamedTuple):
         return _merged(row._replace(name=row.name.split(".")[0]) for row in self.rows)
 
 
+class Peak(NamedTuple):
+    """Bytes at the peak of a training step, and the stage that goes backward then."""
+
+    stage: str
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    inputs: int
+
+    @property
+    def total(self) -> int:
+        return sum(self[1:])
+
+
 def block_parameters(
     in_channels: int,
     num_layers: int,
@@ -45,10 +60,10 @@ def block_parameters(
     bottleneck: int | None = None,
     bias: bool = True,
 ) -> int:
-    """Parameters of a dense block of L layers, L (sc + f) + sk L (L - 1) / 2.
+    """Parameters of a dense block of L layers, L (sC + f) + sk L (L - 1) / 2.
 
     A layer costs s for each channel that it reads (2 + 9k, or 2 + bk with a
-    bottleneck) and f besides; layer i reads c + (i - 1) k channels.
+    bottleneck) and f besides; layer i reads C + (i - 1) k channels.
     """
     s, f = 2 + 9 * growth_rate, bias * growth_rate
     if bottleneck is not None:
@@ -67,25 +82,20 @@ def summary(
 ) -> Summary:
     """Count a DenseNet, layer by layer, for a batch of shape (N, C, H, W).
 
-    Args:
-        config: keyword arguments of `DenseNet`, with the same defaults.
-        pool_first: transitions pool, then convolve; torchvision: False.
-        bytes_per_element: of an activation, 4 for float32.
-
     MACs are those of convolutions and the linear layer. Activation bytes are what
     autograd keeps if memory="plain": the outputs of BN (ReLU works in place), pooling,
     concatenation and convolutions, and 8 bytes for an index of max pooling.
 
-    Raises:
-        ValueError: if a key of `config` is unknown, a count is none, or the images
-            are too small; it names the argument and its value.
+    Args:
+        config: keyword arguments of `DenseNet`, with the same defaults.
+        pool_first: transitions pool, then convolve; torchvision: False.
+        bytes_per_element: of an activation, 4 for float32.
 
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
     for key in config:
         checks.choice("config key", key, DEFAULTS)
     net = {**DEFAULTS, **config}
-    k, bias, bottleneck = net["growth_rate"], net["bias"], net["bottleneck"]
     for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
         checks.count(name, net[name])
     checks.choice("pool", net["pool"], ("avg", "max", "stride"))
@@ -94,19 +104,19 @@ def summary(
     if shape[1] != net["in_channels"]:
         expected = f"(N, {net['in_channels']}, H, W)"
         raise ValueError(f"input_shape={input_shape!r}: expected {expected}")
+    k, bias, bottleneck = net["growth_rate"], net["bias"], net["bottleneck"]
 
     counter = _Counter(shape, bytes_per_element)
     counter.stem(net["stem"], net["num_channels"], bias)
     for i, num_layers in enumerate(arch, start=1):
         for j in range(1, num_layers + 1):
-            counter.layer = f"block{i}.layer{j}"
-            before = counter.shape[0]
+            counter.layer, reads = f"block{i}.layer{j}", counter.shape[0]
             counter.norm()
             if bottleneck is not None:
                 counter.conv(checks.count("bottleneck", bottleneck) * k, 1, bias=bias)
                 counter.norm()
             counter.conv(k, 3, bias=bias, kept=False)
-            counter.write(before + k)  # concatenation
+            counter.write(reads + k)  # concatenation
         if i < len(arch):
             counter.layer = f"transition{i}"
             narrow = int(counter.shape[0] * net["compression"])
@@ -131,7 +141,7 @@ def summary(
 class _Counter:
     """Follows the shape through a network and writes a row for each operation."""
 
-    def __init__(self, input_shape: Sequence[int], bytes_per_element: int) -> None:
+    def __init__(self, input_shape, bytes_per_element):
         self.n, *shape = input_shape
         self.shape, self.size = tuple(shape), bytes_per_element
         self.layer, self.rows = "stem", []
@@ -139,8 +149,7 @@ class _Counter:
     def write(self, c, parameters=0, macs=0, size=None):
         """Note an output of c channels, kept in `size` bytes an element."""
         self.shape = (c, *self.shape[1:])
-        size = self.size if size is None else size
-        kept = self.n * prod(self.shape) * size
+        kept = self.n * prod(self.shape) * (self.size if size is None else size)
         self.rows.append(Row(self.layer, self.shape, parameters, macs, kept))
 
     def conv(self, out, kernel, stride=1, bias=False, kept=True):
@@ -156,8 +165,8 @@ class _Counter:
     def pool(self, kind, h, w):
         self.shape = (self.shape[0], h, w)
         # Max pooling keeps an index as well; every second pixel is a view.
-        extra = {"avg": self.size, "max": self.size + 8, "stride": 0}
-        self.write(self.shape[0], size=extra[kind])
+        sizes = {"avg": self.size, "max": self.size + 8, "stride": 0}
+        self.write(self.shape[0], size=sizes[kind])
 
     def stem(self, kind, out, bias):
         if checks.choice("stem", kind, ("imagenet", "cifar")) == "cifar":
@@ -179,22 +188,7 @@ def _merged(rows):
 
 def _summed(rows):
     columns = list(zip(*rows, strict=True))[2:]
-    return Summary(tuple(rows), *(sum(column) for column in columns))
-
-
-class Peak(NamedTuple):
-    """Bytes at the peak of a training step, and the stage that goes backward then."""
-
-    stage: str
-    parameters: int
-    gradients: int
-    optimizer: int
-    activations: int
-    inputs: int
-
-    @property
-    def total(self) -> int:
-        return sum(self[1:])
+    return Summary(tuple(rows), *map(sum, columns))
 
 
 def peak(
@@ -207,11 +201,10 @@ def peak(
     """Estimate the peak of a training step, to 10 % of what PyTorch allocates.
 
     Args:
-        config: keyword arguments of `DenseNet`; its "memory" is the strategy.
-        input_shape: (N, C, H, W).
-        states: tensors that the optimizer keeps a parameter: 0 for plain SGD, 1
-            with momentum, 2 for Adam.
-        bytes_per_element: of an activation; a parameter has 4.
+        config, input_shape, bytes_per_element: as in `summary`; the "memory" of the
+            config is the strategy.
+        states: tensors that the optimizer keeps a parameter, of 4 bytes a number: 0
+            for plain SGD, 1 with momentum, 2 for Adam.
 
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
@@ -220,8 +213,9 @@ def peak(
     stage, gradients, activations = max(moments, key=lambda m: m[1] + n * m[2])
     parameters = 4 * summary(config, (1, *image)).parameters
     inputs = n * (4 * prod(image) + 8)  # float32 images and int64 labels
-    optimizer = states * parameters
-    return Peak(stage, parameters, gradients, optimizer, n * activations, inputs)
+    return Peak(
+        stage, parameters, gradients, states * parameters, n * activations, inputs
+    )
 
 
 def largest_batch(
@@ -232,21 +226,19 @@ def largest_batch(
     states: int = 1,
     bytes_per_element: int = 4,
 ) -> int:
-    """Return how many images of shape (C, H, W) a step can take in so many bytes.
-
-    The other arguments are those of `peak`. Returns 0 if not even one fits.
-    """
+    """Return how many images (C, H, W) a training step can take in so many bytes."""
     image = checks.counts("image_shape", image_shape, length=3)
     fixed = 4 * (1 + states) * summary(config, (1, *image)).parameters
-    inputs = 4 * prod(image) + 8
     fits = [
-        (budget - fixed - gradients) // (activations + inputs)
+        (budget - fixed - gradients) // (activations + 4 * prod(image) + 8)
         for _, gradients, activations in _moments(config, image, bytes_per_element)
     ]
     return max(0, int(min(fits)))
 
 
-def _moments(config, image, size):
+def _moments(
+    config: Mapping[str, Any], image: Sequence[int], size: int
+) -> Iterator[tuple[str, int, int]]:
     """Yield each stage with the bytes that are there when it goes backward.
 
     These are the gradients of later parameters, and an image's activations: what all
@@ -256,36 +248,35 @@ def _moments(config, image, size):
     memory = checks.choice("memory", config["memory"], MEMORY)
     net = summary(config, (1, *image), bytes_per_element=size)
     kept, before, gradients = 0, tuple(image), 4 * net.parameters
+    k, inner = (
+        config["growth_rate"],
+        (config["bottleneck"] or 0) * config["growth_rate"],
+    )
     for row in net.by_stage():
         if memory == "plain":
             kept += row.activation_bytes
-        elif row.name.startswith("block"):
-            kept += size * _features(row, before, config)
-        yield row.name, gradients, kept + size * _working(row, before, config)
+        elif row.name.startswith("block"):  # outputs of layers, perhaps of bottlenecks
+            each = k + inner if memory == "shared" else k
+            layers = (row.shape[0] - before[0]) // k
+            kept += size * layers * each * prod(row.shape[1:])
+        working = _working(row, before, k, inner or None, memory != "plain")
+        yield row.name, gradients, kept + size * working
         if memory != "plain":
             kept += size * prod(row.shape)  # the next stage reads it
         gradients -= 4 * row.parameters
         before = row.shape
 
 
-def _features(row, before, config):
-    """Numbers that a block keeps: what its layers add; "shared": bottlenecks too."""
-    (c, h, w), k = row.shape, config["growth_rate"]
-    inner = (config["bottleneck"] or 0) * k if config["memory"] == "shared" else 0
-    return (c - before[0]) // k * (k + inner) * h * w
-
-
-def _working(row, before, config):
+def _working(row, before, growth_rate, inner, lean):
     """Numbers that a stage's backward pass needs for a moment."""
-    lean, (c, h, w) = config["memory"] != "plain", row.shape
+    c, h, w = row.shape
     if row.name.startswith("block"):
-        reads = c - config["growth_rate"]  # by the last layer, which goes first
-        inner = (config["bottleneck"] or 0) * config["growth_rate"] or reads
+        reads = c - growth_rate  # by the last layer, which goes first
         # The output's gradient; lean: concatenation, ReLU and the gradient as well.
-        return h * w * (c + 3 * reads if lean else c + inner)
+        return h * w * (c + 3 * reads if lean else c + (inner or reads))
     if row.name != "stem":  # lean: ReLU, two gradients, both sides of the pooling
         return (7 if lean else 4) * prod(before) // 2
-    if config["stem"] == "cifar":
+    if row.shape[1:] == before[1:]:  # the stem for CIFAR
         return prod(row.shape)
     full = c * -(-before[1] // 2) * -(-before[2] // 2)  # before the pooling
     # Lean: convolution, BN and a gradient; output, its gradient, indices of 8 bytes.

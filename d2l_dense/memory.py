@@ -42,7 +42,7 @@ def training_peak(
     *,
     autocast: torch.dtype | None = None,
 ) -> dict[str, int]:
-    """Estimate the peak of a training step, in bytes, without taking it.
+    """Estimate the bytes at the peak of a training step, by category and in "total".
 
     PyTorch's `MemTracker` follows fake tensors, which have a shape and no content:
     nothing is allocated and no GPU is needed. It cannot see the workspaces of cuDNN
@@ -54,8 +54,6 @@ def training_peak(
         optimizer: makes the optimizer from the parameters, such as
             `torch.optim.SGD`; None takes the net's own, or plain SGD.
         autocast: the type of mixed precision, such as `torch.bfloat16`.
-
-    Returns: bytes at the peak by category, and their sum, "total".
 
     Chapter: "Is this really the case?".
     """
@@ -86,18 +84,14 @@ def measure(
     *,
     autocast: torch.dtype | None = None,
 ) -> dict[str, int]:
-    """Take a training step of a copy, and return the bytes that it allocates.
+    """Take a training step of a copy; return the bytes allocated at its peak, "total".
 
-    On CUDA the allocator's own statistics are read; on a CPU the profiler's list of
-    allocations is added up (`timeline`).
+    On CUDA the allocator's statistics are read, and "reserved" is what it took from
+    the device; on a CPU the profiler's list of allocations is added up (`timeline`).
 
     Args:
         net, batch: the network and (X, y), on one device.
         optimizer, autocast: as in `training_peak`.
-
-    Returns: "total", the bytes at the peak (parameters, gradients and the
-        optimizer's state among them), and on CUDA "reserved", what the allocator
-        took from the device.
 
     Chapter: "Is this really the case?".
     """
@@ -122,10 +116,7 @@ def timeline(
     *,
     autocast: torch.dtype | None = None,
 ) -> list[int]:
-    """Take a training step of a copy on the CPU; return the bytes held, as they change.
-
-    The arguments are those of `measure`. Chapter: "Is this really the case?".
-    """
+    """Like `measure`, on a CPU: the bytes held after each allocation of the step."""
     net, (X, y) = _copy(net, fake=False), batch
     made = _optimizer(net, optimizer)
     states = [value for state in made.state.values() for value in state.values()]
@@ -171,13 +162,7 @@ def _optimizer(net: nn.Module, make: MakeOptimizer | None) -> Optimizer:
     return optimizer
 
 
-def _step(
-    net: nn.Module,
-    optimizer: Optimizer,
-    X: Tensor,
-    y: Tensor,
-    autocast: torch.dtype | None,
-) -> None:
+def _step(net, optimizer, X, y, autocast):
     with torch.autocast(X.device.type, autocast, enabled=autocast is not None):
         output = net(X)
         is_classifier = isinstance(net, d2l.Classifier)
