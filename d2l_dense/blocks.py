@@ -82,15 +82,14 @@ class DenseBlock(nn.Module):
             self.out_channels += growth_rate
 
     def forward(self, X: Tensor) -> Tensor:
+        if self.memory == "plain":
+            for layer in self.layers:
+                X = torch.cat((X, layer(X)), dim=1)  # growth_rate more channels
+            return X
+        lean = shared_layer if self.memory == "shared" else recompute
         features = [X]
         for layer in self.layers:
-            if self.memory == "plain":
-                X = torch.cat((X, layer(X)), dim=1)  # growth_rate more channels
-                features = [X]
-            elif self.memory == "checkpoint":
-                features.append(recompute(layer, *features))
-            else:
-                features.append(shared_layer(layer, features))
+            features.append(lean(layer, *features))
         return concatenate(features)
 
 

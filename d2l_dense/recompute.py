@@ -64,7 +64,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 
 @torch.compiler.disable  # it cannot trace the function below
-def shared_layer(layer: nn.Sequential, features: Sequence[Tensor]) -> Tensor:
+def shared_layer(layer: nn.Sequential, *features: Tensor) -> Tensor:
     """Apply a dense layer; keep the features and the outputs of its convolutions.
 
     A layer of another form, or with hooks, is checkpointed instead.
@@ -77,7 +77,7 @@ def shared_layer(layer: nn.Sequential, features: Sequence[Tensor]) -> Tensor:
         return recompute(layer, *features)
     for norm, conv in zip(layer[::3], layer[2::3], strict=True):
         parameters = norm.weight, norm.bias, conv.weight, conv.bias
-        features = [_PreActivation.apply(norm, conv, *parameters, *features)]
+        features = (_PreActivation.apply(norm, conv, *parameters, *features),)
     return features[0]
 
 
