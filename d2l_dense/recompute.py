@@ -1,14 +1,14 @@
 """Train in less memory: keep the features once, and compute again what is cheap.
 
-Autograd keeps two tensors as wide as all that a dense layer reads: the concatenated
-features, and what batch normalization and ReLU make of them. Both follow from the
-features, which are kept anyway. So both strategies here keep the features alone.
-"checkpoint" runs the whole layer again in the backward pass, with PyTorch's own
-function; "shared" runs all of it again but the convolution.
+For each dense layer autograd keeps all that the layer reads, twice: the concatenated
+features, and what batch normalization and ReLU make of them. The strategies here keep
+only the features. "checkpoint" runs the whole layer again in the backward pass, with
+PyTorch's own function; "shared" repeats all of it but the convolutions.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import count
 
 import torch
@@ -52,10 +52,10 @@ def recompute(module: nn.Module, *features: Tensor) -> Tensor:
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Within this context, batch normalization leaves its running statistics alone."""
-    norms = [m for m in module.modules() if getattr(m, "track_running_stats", False)]
+    norms = [m for m in module.modules() if hasattr(m, "num_batches_tracked")]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, batches in before:
-        norm.momentum, norm.num_batches_tracked = 0.0, batches.clone()
+        norm.momentum, norm.num_batches_tracked = 0.0, deepcopy(batches)
     try:
         yield
     finally:
@@ -82,15 +82,18 @@ def shared_layer(layer: nn.Sequential, *features: Tensor) -> Tensor:
 
 
 def _is_dense_layer(layer: nn.Module) -> bool:
-    """Whether it is BN, ReLU and convolution, once or twice, and nobody listens in."""
+    """Whether it is BN, ReLU and convolution, once or twice, and has no hooks."""
     unit = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
     modules = list(layer.modules())
     if [type(m) for m in modules] not in ([nn.Sequential, *unit * n] for n in (1, 2)):
         return False
+    norms, convs = layer[::3], layer[2::3]
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in modules)
     hooked |= any(m._backward_hooks or m._backward_pre_hooks for m in modules)
-    usual = all(m.affine and m.track_running_stats and m.momentum for m in layer[::3])
-    return usual and not hooked and all(m.padding_mode == "zeros" for m in layer[2::3])
+    usual = all(m.track_running_stats and m.momentum for m in norms)
+    usual &= all(len(m.state_dict()) == 5 for m in norms)  # no tensor is missing
+    usual &= all((m.padding_mode, type(m.padding)) == ("zeros", tuple) for m in convs)
+    return usual and not hooked
 
 
 class _PreActivation(torch.autograd.Function):
@@ -101,37 +104,37 @@ class _PreActivation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, norm, conv, weight, bias, kernel, shift, *features):
+    def forward(ctx, norm, conv, gamma, beta, kernel, bias, *features):
         X = concatenate(features)  # (N, C, H, W)
-        if norm.training and X.numel() == X.shape[1]:
-            raise ValueError("Expected more than 1 value per channel when training")
+        if X.shape[1] != norm.num_features or norm.training and X.numel() == X.shape[1]:
+            norm(X)  # raises PyTorch's error, which the kernel below does not
         running = norm.running_mean, norm.running_var
         options = norm.training, norm.momentum, norm.eps
-        Y, mean, rstd = torch.native_batch_norm(X, weight, bias, *running, *options)
+        Y, mean, rstd = torch.native_batch_norm(X, gamma, beta, *running, *options)
         if norm.training:
             norm.num_batches_tracked.add_(1)
         else:
             mean, rstd = running[0].clone(), (running[1] + norm.eps).rsqrt()
         ctx.norm, ctx.conv, ctx.training = norm, conv, norm.training
-        ctx.save_for_backward(weight, bias, kernel, mean, rstd, *features)
+        ctx.save_for_backward(gamma, beta, kernel, mean, rstd, *features)
         return conv(Y.relu_())
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        weight, bias, kernel, mean, rstd, *features = ctx.saved_tensors
+        gamma, beta, kernel, mean, rstd, *features = ctx.saved_tensors
         conv, eps = ctx.conv, ctx.norm.eps
         X, var = concatenate(features), rstd.pow(-2) - eps
-        A = F.batch_norm(X, mean, var, weight, bias, eps=eps).relu_()
         # Under autocast the convolution, and so its gradient, is in half precision.
-        where = {"stride": conv.stride, "padding": conv.padding}
-        dk = conv2d_weight(A.to(grad.dtype), kernel.shape, grad, **where)
-        dA = conv2d_input(A.shape, kernel.to(grad.dtype), grad, **where).to(A.dtype)
-        dA *= A > 0  # through ReLU
+        A = F.batch_norm(X, mean, var, gamma, beta, eps=eps).relu_().to(grad.dtype)
+        where = conv.stride, conv.padding, conv.dilation, conv.groups
+        dbias = None if conv.bias is None else grad.sum((0, 2, 3))
+        dkernel = conv2d_weight(A, kernel.shape, grad, *where)
+        dA = conv2d_input(A.shape, kernel.to(grad.dtype), grad, *where)
+        dA = torch.ops.aten.threshold_backward(dA, A, 0, grad_input=dA).to(X.dtype)
         del A
-        dX, dw, db = torch.ops.aten.native_batch_norm_backward(
-            dA, X, weight, mean, var, mean, rstd, ctx.training, eps, [True] * 3
+        dX, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
+            dA, X, gamma, mean, var, mean, rstd, ctx.training, eps, [True] * 3
         )
-        ds = None if conv.bias is None else grad.sum((0, 2, 3))
         parts = dX.split([part.shape[1] for part in features], dim=1)
-        return None, None, dw, db, dk.to(kernel.dtype), ds, *parts
+        return None, None, dgamma, dbeta, dkernel, dbias, *parts
