@@ -1,21 +1,13 @@
-"""Densely connected networks: the code behind the chapter.
+"""Densely connected networks: the code behind the chapter."""
 
-Every public object's docstring names the section of the paper it follows and
-the chapter that explains it.
-"""
+from importlib.util import find_spec
 
-try:
-    from d2l import torch as _d2l  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "d2l":
-        raise
+if find_spec("d2l") is None:
     raise ModuleNotFoundError(
-        "d2l_dense needs the package d2l, which is not installed. Its pins "
-        "cannot be met beside today's PyTorch, so install it alone: "
-        "pip install --no-deps -r requirements-d2l.txt "
-        "(that is, pip install --no-deps d2l==1.0.3)",
+        "d2l_dense needs the package d2l, whose pins cannot be met beside today's "
+        "PyTorch: install it alone, with pip install --no-deps d2l==1.0.3",
         name="d2l",
-    ) from None
+    )
 
 from d2l_dense import cost, exercises, memory, plots, records
 from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block
