@@ -1,11 +1,11 @@
 """The whole network, and the networks of the paper."""
 
 import re
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torchvision
 from d2l import torch as d2l
 from torch import Tensor, nn
 
@@ -93,41 +93,39 @@ class DenseNet(d2l.Classifier):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        channels = num_channels = checks.count("num_channels", num_channels)
+        num_channels = checks.count("num_channels", num_channels)
+        growth_rate = checks.count("growth_rate", growth_rate)
         in_channels = checks.count("in_channels", in_channels)
         num_classes = checks.count("num_classes", num_classes)
         arch = checks.counts("arch", arch)
+        if bottleneck is not None:
+            bottleneck = checks.count("bottleneck", bottleneck)
         checks.choice("stem", stem, STEMS)
         if not 0 < compression <= 1:
             raise ValueError(f"compression={compression!r}: expected 0 < theta <= 1")
         self.save_hyperparameters()
 
-        stages: OrderedDict[str, nn.Module] = OrderedDict()
-        stages["stem"] = STEMS[stem](in_channels, num_channels, bias)
+        self.net = nn.Sequential()
+        self.net.add_module("stem", STEMS[stem](in_channels, num_channels, bias))
+        channels = num_channels
+        options = {"bottleneck": bottleneck, "bias": bias, "memory": memory}
         for i, num_layers in enumerate(arch, start=1):
-            stages[f"block{i}"] = block = DenseBlock(
-                channels,
-                num_layers,
-                growth_rate,
-                bottleneck=bottleneck,
-                bias=bias,
-                memory=memory,
-            )
+            block = DenseBlock(channels, num_layers, growth_rate, **options)
+            self.net.add_module(f"block{i}", block)
             channels = block.out_channels
             if i < len(arch):
                 narrow = int(channels * compression)
-                stages[f"transition{i}"] = TransitionBlock(
-                    channels, narrow, bias=bias, pool=pool
-                )
+                transition = TransitionBlock(channels, narrow, bias=bias, pool=pool)
+                self.net.add_module(f"transition{i}", transition)
                 channels = narrow
-        stages["head"] = nn.Sequential(
+        head = nn.Sequential(
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(channels, num_classes),
         )
-        self.net = nn.Sequential(stages)
+        self.net.add_module("head", head)
         self.apply(initialize)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -164,33 +162,39 @@ class DenseNet(d2l.Classifier):
         """
         return cls(**VARIANTS[checks.choice("variant", name, VARIANTS)] | overrides)
 
-    def load_torchvision(self, state_dict: Mapping[str, Tensor]) -> None:
+    def load_torchvision(self, weights: Mapping[str, Any] | nn.Module) -> None:
         """Load the weights of `torchvision.models.densenet*`, all or none of them.
 
-        They may bear the older names of torchvision's published files.
+        Args:
+            weights: the network or its `state_dict()`. They may be wrapped as in a
+                training checkpoint, {"state_dict": ...} or {"model": ...}, or bear
+                the older names of torchvision's files.
 
         Raises:
             ValueError: if they do not fit; it names the first key and both shapes.
+                Or if no torchvision network is of this form.
         """
-        old_name = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
-        own = dict(
-            zip(self._torchvision_names(), self.state_dict().values(), strict=True)
-        )
+        if isinstance(weights, nn.Module):
+            weights = weights.state_dict()
+        weights = weights.get("state_dict", weights.get("model", weights))
+        own = self.to_torchvision()
         found = {k: count for k, count in own.items() if k.endswith("batches_tracked")}
-        found |= {old_name.sub(r"\1\2", k): value for k, value in state_dict.items()}
-        for key in [*own, *found]:
-            shapes = [
-                str(tuple(s[key].shape)) if key in s else "missing"
-                for s in (found, own)
-            ]
-            if shapes[0] != shapes[1]:
+        for key, value in weights.items():
+            key = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)  # older files
+            found[key.removeprefix("module.")] = value  # of a DataParallel network
+        ours, theirs = (
+            {k: tuple(v.shape) if torch.is_tensor(v) else type(v) for k, v in w.items()}
+            for w in (own, found)
+        )
+        for key in ours | theirs:
+            if ours.get(key) != theirs.get(key):
                 raise ValueError(
-                    f"the weights do not fit: {key} is {shapes[0]}, expected "
-                    f"{shapes[1]}, as in the state_dict() of the torchvision network "
-                    "of this depth"
+                    f"the weights do not fit: {key} is {theirs.get(key, 'missing')}, "
+                    f"expected {ours.get(key, 'nothing')}, as in the state_dict() of "
+                    "the torchvision network of this depth"
                 )
         names = zip(self.state_dict(), own, strict=True)
-        self.load_state_dict({ours: found[theirs] for ours, theirs in names})
+        self.load_state_dict({name: found[their_name] for name, their_name in names})
 
     def to_torchvision(self) -> dict[str, Tensor]:
         """Return the weights under torchvision's names, for its `load_state_dict`.
@@ -204,25 +208,9 @@ class DenseNet(d2l.Classifier):
                 "expected a bottleneck, stem='imagenet' and bias=False, as "
                 "torchvision's networks have"
             )
-        return dict(
-            zip(self._torchvision_names(), self.state_dict().values(), strict=True)
-        )
-
-    def _torchvision_names(self) -> Iterator[str]:
-        """Yield torchvision's name for each key of the `state_dict`."""
-        layer = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
-        names = {"stem.0": "features.conv0", "stem.1": "features.norm0"}
-        names |= {"head.0": "features.norm5", "head.4": "classifier"}
-        for i, num_layers in enumerate(self.arch, start=1):
-            names[f"transition{i}.0"] = f"features.transition{i}.norm"
-            names[f"transition{i}.3"] = f"features.transition{i}.conv"
-            for j in range(num_layers):
-                for index, part in layer.items():
-                    theirs = f"features.denseblock{i}.denselayer{j + 1}.{part}"
-                    names[f"block{i}.layers.{j}.{index}"] = theirs
-        for key in self.state_dict():
-            module, _, tensor = key.removeprefix("net.").rpartition(".")
-            yield f"{names[module]}.{tensor}"
+        with torch.device("meta"):  # for its names alone, in the order of the layers
+            theirs = torchvision.models.DenseNet(block_config=self.arch).state_dict()
+        return dict(zip(theirs, self.state_dict().values(), strict=True))
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """Report loss and accuracy of a batch (X, y); return the loss."""

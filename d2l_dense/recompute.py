@@ -13,7 +13,6 @@ from itertools import count
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.utils.checkpoint import checkpoint
@@ -120,8 +119,9 @@ class _PreActivation(torch.autograd.Function):
         return conv(Y.relu_())
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        if torch.is_grad_enabled():
+            raise RuntimeError("memory='shared' has no second derivative; 'plain' has")
         gamma, beta, kernel, mean, rstd, *features = ctx.saved_tensors
         conv, eps = ctx.conv, ctx.norm.eps
         X, var = concatenate(features), rstd.pow(-2) - eps

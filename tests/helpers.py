@@ -35,36 +35,98 @@ def copy_state(source, target):
 
 
 def assert_same_training(net, plain, shape):
-    """Assert that two nets do the same in training: outputs, gradients, buffers.
-
-    Both get the same random weights; differences count relative to the largest
-    number of their kind, since some gradients are zero but for rounding.
-    """
+    """Assert that two nets with the same random weights do the same in training."""
     torch.manual_seed(0)
     randomise(net)
     plain.double()
     copy_state(net, plain)
     X = torch.randn(shape, dtype=torch.float64)
+    assert_same_step(net.train(), plain.train(), X, tolerance=1e-11)
+
+
+def assert_same_step(net, plain, X, tolerance=1e-10):
+    """Assert equal outputs, gradients and buffers of a forward and backward pass.
+
+    Differences count relative to the largest number of their kind, since some
+    gradients are zero but for rounding.
+    """
     outputs, gradients = [], []
     for model in (net, plain):
-        model.train().zero_grad()
+        model.zero_grad()
         X_i = X.clone().requires_grad_()
-        Y = model(X_i)
         torch.manual_seed(1)
-        (Y * torch.randn_like(Y)).sum().backward()
-        outputs.append(Y.detach())
+        Y = model(X_i)
+        torch.manual_seed(2)
+        (Y * torch.randn(Y.shape, dtype=Y.dtype)).sum().backward()
+        outputs.append([Y.detach()])
         gradients.append([X_i.grad, *(p.grad for p in model.parameters())])
-    _assert_close([outputs[0]], [outputs[1]])
-    _assert_close(*gradients)
-    for ours, theirs in zip(net.buffers(), plain.buffers(), strict=True):
-        _assert_close([ours], [theirs])
+    buffers = ([[value] for value in model.buffers()] for model in (net, plain))
+    for ours, theirs in (outputs, gradients, *zip(*buffers, strict=True)):
+        values = [0, *(t.abs().max().item() for t in theirs if t is not None)]
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=tolerance * max(values))
 
 
-def _assert_close(ours, theirs):
-    largest = max(value.abs().max().item() for value in theirs)
-    assert largest > 0
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-11 * largest)
+class PlainDenseBlock(nn.Module):
+    """A dense block in PyTorch's layers, with nothing of the package."""
+
+    def __init__(
+        self, in_channels, num_layers, growth_rate, bottleneck=None, bias=True
+    ):
+        super().__init__()
+        self.net = nn.Sequential()
+        for i in range(num_layers):
+            c, layer = in_channels + i * growth_rate, []
+            if bottleneck is not None:
+                width = bottleneck * growth_rate
+                layer = [*norm_and_relu(c), nn.Conv2d(c, width, 1, bias=bias)]
+                c = width
+            conv = nn.Conv2d(c, growth_rate, kernel_size=3, padding=1, bias=bias)
+            self.net.append(nn.Sequential(*layer, *norm_and_relu(c), conv))
+
+    def forward(self, X):
+        for layer in self.net:
+            X = torch.cat((X, layer(X)), dim=1)
+        return X
+
+
+def norm_and_relu(channels):
+    return nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+
+
+def plain_densenet(
+    num_channels=64,
+    growth_rate=32,
+    arch=(4, 4, 4, 4),
+    num_classes=10,
+    *,
+    in_channels=1,
+    bottleneck=None,
+    compression=0.5,
+    bias=True,
+    stem="imagenet",
+    pool="avg",
+    pool_first=False,
+):
+    """The network as the paper and D2L write it, in PyTorch's layers."""
+    c, options = num_channels, {"bias": bias}
+    if stem == "cifar":
+        net = nn.Sequential(nn.Conv2d(in_channels, c, 3, padding=1, **options))
+    else:
+        conv = nn.Conv2d(in_channels, c, 7, stride=2, padding=3, **options)
+        pooling = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        net = nn.Sequential(conv, *norm_and_relu(c), pooling)
+    for i, num_layers in enumerate(arch):
+        net.append(PlainDenseBlock(c, num_layers, growth_rate, bottleneck, bias))
+        c += num_layers * growth_rate
+        if i < len(arch) - 1:
+            narrow = int(c * compression)
+            steps = [nn.Conv2d(c, narrow, kernel_size=1, **options)]
+            steps.append(nn.AvgPool2d(2) if pool == "avg" else nn.MaxPool2d(2))
+            net.extend([*norm_and_relu(c), *(steps[::-1] if pool_first else steps)])
+            c = narrow
+    net.extend([*norm_and_relu(c), nn.AdaptiveAvgPool2d(1), nn.Flatten()])
+    return net.append(nn.Linear(c, num_classes))
 
 
 class Pictures(d2l.DataModule):
