@@ -20,17 +20,18 @@ def identity(trainer: Any, **parts: Any) -> dict[str, Any]:
 
     That is its arguments, those of its parts, the data's rows and the weights' shapes.
     """
-    names = ["seed", "precision", "gradient_clip_val", "num_train_batches"]
-    names += ["max_epochs"] if "schedule" in parts else []  # it depends on them
+    names = "seed", "precision", "gradient_clip_val", "num_train_batches"
     run = {name: getattr(trainer, name) for name in names}
+    run |= {k: type(v).__name__ for k, v in ({"schedule": None} | parts).items()}
+    if "schedule" in parts:  # it depends on the number of steps
+        run["max_epochs"] = trainer.max_epochs
     for owner, part in parts.items():
-        run[owner] = type(part).__name__
         arguments = dict(getattr(part, "hparams", {}))
         if owner == "data":
             arguments |= {n: getattr(part, n, None) for n in ("train_rows", "val_rows")}
         elif owner == "model":
             arguments |= {f"{k}.shape": v.shape for k, v in part.state_dict().items()}
-        elif owner != "precision":
+        elif owner != "scaler":
             arguments |= part.state_dict()
         for name in sorted(arguments.keys() - SAME_NUMBERS):
             run[f"{owner}'s {name}"] = arguments[name]
@@ -44,11 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 def save(path: Path, run: dict, history: list[dict], parts: dict[str, Any]) -> None:
-    """Write a checkpoint in one step.
-
-    Raises:
-        TypeError: if `load` would refuse it, because of a NumPy number, say.
-    """
+    """Write a checkpoint in one step; a TypeError if `load` could not read it."""
     state = {name: part.state_dict() for name, part in parts.items()}
     content = {"format": FORMAT, "run": run, "history": history, "state": state}
     buffer = io.BytesIO()

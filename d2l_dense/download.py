@@ -39,7 +39,7 @@ def find_or_fetch(
             with open(source, "rb") if local else urlopen(source, timeout=30) as file:
                 data = file.read()
             data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-        except (OSError, HTTPException) as error:
+        except (OSError, EOFError, zlib.error, HTTPException) as error:
             found.append(f"{source}: {error}")
             continue
         other = hashlib.new(algorithm, data).hexdigest()

@@ -113,8 +113,8 @@ class Trainer(d2l.HyperParameters):
             raise TypeError(
                 f"configure_optimizers: {optimizer!r} is none of torch.optim"
             )
-        precision = self.fabric.strategy.precision  # fp16 has a scale to be saved
-        self._parts = {"model": model, "optimizer": optimizer, "precision": precision}
+        scaler = self.fabric.strategy.precision  # which in fp16 scales the loss
+        self._parts = {"model": model, "optimizer": optimizer, "scaler": scaler}
         if self.schedule:
             num_steps = self.max_epochs * self.num_train_batches
             scheduler = self._parts["schedule"] = self.schedule(optimizer, num_steps)
@@ -134,7 +134,7 @@ class Trainer(d2l.HyperParameters):
         """One pass over the training data, and one over the validation data."""
         start, rank = time.perf_counter(), self.fabric.global_rank
         # Each process has a seed of its own, for its own dropout and augmentation.
-        torch.manual_seed((self.seed + rank * 2**32) * 10_007 + self.epoch)
+        torch.manual_seed(self.seed * 10_007 + self.epoch + rank * 1_000_000_007)
         row = {"epoch": self.epoch + 1, "lr": self.optim.param_groups[0]["lr"]}
         loader = self.shard(self.train_dataloader, train=True)
         self._wrapped.train()
@@ -150,6 +150,7 @@ class Trainer(d2l.HyperParameters):
 
     def train_step(self, batch: Sequence[Tensor]) -> None:
         """Forward pass, backward pass and the optimizer's step."""
+        self.lr = self.optim.param_groups[0]["lr"]
         try:
             self.optim.zero_grad()  # before the forward pass, to whose peak they add
             with self.fabric.autocast():
@@ -172,12 +173,11 @@ class Trainer(d2l.HyperParameters):
     def check_finite(self, row: dict[str, float]) -> None:
         """Raise a FloatingPointError if a loss, or another figure, is not finite."""
         step = self.train_batch_idx - self.epoch * self.num_train_batches
-        lr = self.optim.param_groups[0]["lr"]
         for name, value in row.items():
             if not isfinite(value):
                 raise FloatingPointError(
                     f"{name} is {value} in epoch {self.epoch + 1}, step {step}, at a "
-                    f"learning rate of {lr:.3g}: try a lower one, or gradient_clip_val"
+                    f"learning rate of {self.lr:g}: lower it or set gradient_clip_val"
                 )
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:

@@ -1,135 +1,95 @@
-"""What test_trainer.py runs in processes of its own.
+"""What test_trainer.py has two processes do: `torchrun worker.py FOLDER THREADS`.
 
-`worker.py killed CHECKPOINT STEP`: the run of `helpers.run`, until it kills itself.
-`torchrun worker.py FOLDER`: every process writes what it saw to a file there.
+Each writes what it saw to a file in the folder. The first forks once before it joins
+the other, for a run by itself that is killed: so nothing has to be imported again.
 """
 
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from d2l import torch as d2l
-from helpers import QUIET, Classifier, Pictures, run, without_seconds
-from torch.utils.data import DataLoader, Dataset
+from helpers import QUIET, Pictures, at, classifier, interrupt, run, without_seconds
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from d2l_dense import Trainer
 
+CHOSEN = [1, 4, 5, 8, 9]
 
-class Noted(Dataset):
+
+class Noted(Pictures):
     """Pictures that note which of them were asked for."""
 
-    def __init__(self, data):
-        self.data, self.asked = data, []
+    def __init__(self, n=11, sampler=None):
+        super().__init__(n)
+        self.asked, self.sampler = [], sampler
 
     def __len__(self):
-        return len(self.data.y)
+        return len(self.y)
 
     def __getitem__(self, index):
         self.asked.append(index)
-        return self.data.X[index], self.data.y[index]
-
-
-class Fixed(Classifier):
-    """A classifier whose batch normalisation always uses its statistics."""
-
-    def __init__(self):
-        super().__init__(dropout=0)
-        self.double()
-
-    def train(self, mode=True):
-        return super().train(False)
-
-
-class NotedPictures(d2l.DataModule):
-    def __init__(self, n=11, batch_size=2):
-        super().__init__()
-        self.save_hyperparameters()
-        self.train = Noted(Pictures(n))
+        return self.X[index], self.y[index]
 
     def get_dataloader(self, train):
-        return DataLoader(self.train, self.batch_size, shuffle=True) if train else None
+        options = {"shuffle": self.sampler is None, "sampler": self.sampler}
+        return DataLoader(self, 2, **options) if train else None
 
 
-def classifier(**options):
-    """A classifier that has its weights already."""
-    torch.manual_seed(1)
-    model = Classifier(**options)
-    model(Pictures().X)
-    return model
-
-
-def evaluate(n):
+def evaluate(n, sampler=None):
     """Average over n examples, and which of them this process saw."""
-    data = Noted(Pictures(n))
-    found = Trainer(1, **QUIET).evaluate(
-        classifier(norm=False), DataLoader(data, batch_size=2)
-    )
-    return found, data.asked
+    data, model = Noted(n, sampler), classifier(norm=False)
+    return Trainer(**QUIET).evaluate(model, data.train_dataloader()), data.asked
 
 
-def train_in_double(batch_size, max_epochs=2):
-    """Train in float64, without shares of noise; return the weights."""
-    torch.manual_seed(1)
-    options = QUIET | {"precision": "64-true"}
-    trainer, model = Trainer(max_epochs, seed=4, **options), Fixed()
-    trainer.fit(model, Pictures(n=16, batch_size=batch_size, dtype=torch.float64))
+def order(seed=0, sampler=None):
+    """Which examples this process trains on, in two epochs."""
+    data = Noted(sampler=sampler)
+    Trainer(2, seed=seed, **QUIET).fit(classifier(), data)
+    return data.asked
+
+
+def train_in_double(batch_size):
+    """Weights after two epochs of one step, with nothing random in it."""
+    model = classifier(dropout=0, norm=False).double()
+    trainer = Trainer(2, **QUIET | {"precision": "64-true"})
+    trainer.fit(model, Pictures(16, batch_size, dtype=torch.float64))
     return model.state_dict()
 
 
-def stop_in_epoch_2(trainer):
-    if trainer.train_batch_idx == trainer.num_train_batches + 1:
-        raise InterruptedError
+def kill(trainer):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def order(seed):
-    """Which examples this process trains on, in two epochs."""
-    data, model = NotedPictures(), classifier()
-    Trainer(2, seed=seed, **QUIET).fit(model, data)
-    return data.train.asked
-
-
-def kill_at(step):
-    def on_step(trainer):
-        if trainer.train_batch_idx == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return on_step
-
-
-def main_killed(checkpoint, step):
-    run(checkpoint, on_step=kill_at(int(step)))
-
-
-def main(folder):
-    seen = {"evaluations": {n: evaluate(n) for n in (11, 4, 1)}}
-
-    history, model = run(Path(folder, "whole.pt"))
-    loader = Pictures().val_dataloader()
-    seen["trained"] = {k: v.clone() for k, v in model.state_dict().items()}
-    seen["history"] = without_seconds(history)
-    seen["evaluated"] = Trainer(1, **QUIET).evaluate(model, loader)
-    seen["agreed"] = model.state_dict()
-
-    seen["double"] = train_in_double(batch_size=4)
-
-    checkpoint = Path(folder, "stopped.pt")
-    try:
-        run(checkpoint, on_step=stop_in_epoch_2)
-    except InterruptedError:
-        seen["stopped"] = True
+def main(folder, threads):
+    rank, seen, draws = int(os.environ["RANK"]), {}, []
+    if rank == 0:
+        if (child := os.fork()) == 0:
+            for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+                del os.environ[name]
+            torch.set_num_threads(threads)
+            run(folder / "killed.pt", on_step=at(7, kill))
+        seen["killed"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    chosen = SubsetRandomSampler(CHOSEN)
+    seen["evaluated"] = {n: evaluate(n) for n in (11, 4, 1)}
+    seen["evaluated"]["chosen"] = evaluate(11, chosen)
+    seen["orders"] = order(0), order(1), order(0, chosen)
+    seen["double"] = train_in_double(batch_size=8)
+    run(max_epochs=1, on_step=lambda _: draws.append(torch.rand(()).item()))
+    history, model = run()
+    seen |= {"draws": draws, "history": without_seconds(history)}
+    seen["state"] = {k: v.clone() for k, v in model.state_dict().items()}
+    checkpoint = folder / str(rank) / "run.pt"  # as on two machines
+    with suppress(KeyboardInterrupt):
+        run(checkpoint, on_step=at(3, interrupt))
+    seen["saved"] = checkpoint.exists()
     history, model = run(checkpoint, weights=2)
-    seen["resumed"] = model.state_dict()
-    seen["resumed history"] = without_seconds(history)
-
-    seen["orders"] = {seed: order(seed) for seed in (0, 1)}
-    torch.save(seen, Path(folder, f"rank{os.environ['RANK']}.pt"))
+    seen |= {"resumed": without_seconds(history), "resumed state": model.state_dict()}
+    torch.save(seen, folder / f"rank{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "killed":
-        main_killed(*sys.argv[2:])
-    else:
-        main(sys.argv[1])
-        torch.distributed.destroy_process_group()
+    main(Path(sys.argv[1]), int(sys.argv[2]))
