@@ -7,8 +7,9 @@ images, because its input has changed.
 """
 
 import copy
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -22,12 +23,12 @@ ARMS: dict[str, dict[str, Any]] = {
     # Layers, or transitions and classifier too, keep only their latest sources.
     "layers": {"images": 10_000, "steps": [1, 2, 3, 4], "cut_after": False},
     "all": {"images": 10_000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
-    # Layers keep m sources: the latest, the earliest, or drawn at random; or lose one.
-    "ablation": {"images": 2_000, "sources": [1, 2, 3, 4], "draws": 3},
+    # Layers keep m sources, the latest, the earliest or drawn at random; or lose one.
+    "ablation": {"images": 2_000, "kept": [1, 2, 3], "draws": 3, "lost": [0, 1, 2, 3]},
     "mistakes": {"images": 10_000, "hardest": 10},
 }
-# Of the sources 0 (the block's input), 1, ..., i of a layer, those that it keeps.
-Keep = Callable[[int], list[int]]
+# Of a layer's sources, 0 (the block's input), 1, ..., those that it keeps.
+Keep = Callable[[list[int]], list[int]]
 
 
 def execute(run: Run) -> records.Record:
@@ -38,43 +39,38 @@ def execute(run: Run) -> records.Record:
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
     net = net.to(trainer.device)
-    torch.manual_seed(run.seed)  # of random sources and the order of training images
+    torch.manual_seed(run.seed)  # of the order of the training images
     origin = provenance(trainer.device, trainer.precision)
     start = time.perf_counter()
     if run.arm == "mistakes":
         figures = mistakes(net, data, arm["hardest"])
-    elif run.arm == "ablation":
-        figures = {
-            name: accuracy(trainer, ablated(net, keep), data)
-            for name, keep in ablations(arm).items()
-        }
     else:
+        batches = [*data.train_dataloader()]  # the same for every ablation
+        after = arm.get("cut_after", False)
         figures = {
-            str(m): accuracy(trainer, ablated(net, latest(m), arm["cut_after"]), data)
-            for m in arm["steps"]
+            name: accuracy(trainer, ablated(net, keep, after), data, batches)
+            for name, keep in ablations(arm, run.seed).items()
         }
     turns = [{"epoch": 1, "seconds": time.perf_counter() - start}]
     return run.record(arm, origin, turns, figures=figures)
 
 
-def latest(m: int) -> Keep:
-    return lambda i: list(range(i + 1))[-m:]
-
-
-def ablations(arm: dict[str, Any]) -> dict[str, Keep]:
-    """What a layer keeps, by name: "latest 2", "random 2, draw 1", "without 0", ..."""
-    found: dict[str, Keep] = {"whole": lambda i: list(range(i + 1))}
-    for m in arm["sources"]:
-        found[f"latest {m}"] = latest(m)
-        found[f"earliest {m}"] = lambda i, m=m: list(range(i + 1))[:m]
-        for draw in range(arm["draws"]):
-            found[f"random {m}, draw {draw}"] = lambda i, m=m: torch.randperm(i + 1)[
-                :m
-            ].tolist()
-    for source in arm["sources"]:
-        lost = source - 1  # a layer keeps its only source
-        found[f"without {lost}"] = lambda i, lost=lost: (
-            [j for j in range(i + 1) if j != lost] or [lost]
+def ablations(arm: dict[str, Any], seed: int) -> dict[str, Keep]:
+    """What a layer keeps, by the name of its figures in the record."""
+    if "steps" in arm:
+        return {str(m): lambda sources, m=m: sources[-m:] for m in arm["steps"]}
+    draw = random.Random(seed)
+    found: dict[str, Keep] = {"whole": lambda sources: sources}
+    for m in arm["kept"]:
+        found[f"latest {m}"] = lambda sources, m=m: sources[-m:]
+        found[f"earliest {m}"] = lambda sources, m=m: sources[:m]
+        for i in range(arm["draws"]):
+            found[f"random {m}, draw {i}"] = lambda sources, m=m: draw.sample(
+                sources, min(m, len(sources))
+            )
+    for lost in arm["lost"]:  # the first layer keeps its only source
+        found[f"without {lost}"] = lambda sources, lost=lost: (
+            [source for source in sources if source != lost] or sources
         )
     return found
 
@@ -95,7 +91,7 @@ def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
     """Return a copy whose layers read only some of their sources.
 
     Args:
-        keep: the sources that a layer with sources 0, ..., i keeps.
+        keep: of the sources of a layer, 0, 1, ..., those that it keeps.
         after: transitions and the classifier as well.
     """
     net = copy.deepcopy(net)
@@ -104,21 +100,23 @@ def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
             k = net.growth_rate
             width = block[0].shape[1]  # channels of source 0
             for i, weight in enumerate(block if after else block[:-1]):
-                sources = weight.split([width] + i * [k], dim=1)
-                for j in {*range(i + 1)} - {*keep(i)}:
-                    sources[j].zero_()
+                parts = weight.split([width] + i * [k], dim=1)
+                for lost in {*range(i + 1)} - {*keep([*range(i + 1)])}:
+                    parts[lost].zero_()
     return net
 
 
-def accuracy(trainer: Trainer, net: DenseNet, data: FashionMNIST) -> dict[str, float]:
+def accuracy(
+    trainer: Trainer, net: DenseNet, data: FashionMNIST, batches: Iterable[Any]
+) -> dict[str, float]:
     """Accuracy on test images, as it is and with batch statistics measured again."""
     before = trainer.evaluate(net, data.test_dataloader())["accuracy"]
-    recalibrate(net, data.train_dataloader())
+    recalibrate(net, batches)
     after = trainer.evaluate(net, data.test_dataloader())["accuracy"]
     return {"accuracy": before, "recalibrated": after}
 
 
-def recalibrate(net: nn.Module, loader: Any) -> None:
+def recalibrate(net: nn.Module, batches: Iterable[Any]) -> None:
     """Measure the statistics of batch normalization again, on these images."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -126,7 +124,7 @@ def recalibrate(net: nn.Module, loader: Any) -> None:
             module.momentum = None  # the mean over all batches
     net.train()
     with torch.no_grad():
-        for X, _ in loader:
+        for X, _ in batches:
             net(X)
     net.eval()
 
