@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
 
 from d2l_dense import DenseNet, FashionMNIST, Trainer, records, trained_densenet
+from d2l_dense.trainer import to_device
 from experiments.provenance import provenance
 from experiments.training import Run
 
@@ -38,7 +41,7 @@ def execute(run: Run) -> records.Record:
     net, source = trained_densenet()
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
-    net = net.to(trainer.device)
+    to_device(net, trainer.device)
     torch.manual_seed(run.seed)  # of the order of the training images
     origin = provenance(trainer.device, trainer.precision)
     start = time.perf_counter()
@@ -46,9 +49,14 @@ def execute(run: Run) -> records.Record:
         figures = mistakes(net, data, arm["hardest"])
     else:
         batches = [*data.train_dataloader()]  # the same for every ablation
-        after = arm.get("cut_after", False)
         figures = {
-            name: accuracy(trainer, ablated(net, keep, after), data, batches)
+            name: accuracy(
+                trainer,
+                ablated(net, keep, arm.get("cut_after", False)),
+                data.test_dataloader(),
+                batches,
+                before="steps" in arm,
+            )
             for name, keep in ablations(arm, run.seed).items()
         }
     turns = [{"epoch": 1, "seconds": time.perf_counter() - start}]
@@ -107,26 +115,18 @@ def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
 
 
 def accuracy(
-    trainer: Trainer, net: DenseNet, data: FashionMNIST, batches: Iterable[Any]
+    trainer: Trainer,
+    net: DenseNet,
+    test: DataLoader,
+    batches: Iterable[Any],
+    before: bool,
 ) -> dict[str, float]:
-    """Accuracy on test images, as it is and with batch statistics measured again."""
-    before = trainer.evaluate(net, data.test_dataloader())["accuracy"]
-    recalibrate(net, batches)
-    after = trainer.evaluate(net, data.test_dataloader())["accuracy"]
-    return {"accuracy": before, "recalibrated": after}
-
-
-def recalibrate(net: nn.Module, batches: Iterable[Any]) -> None:
-    """Measure the statistics of batch normalization again, on these images."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the mean over all batches
-    net.train()
-    with torch.no_grad():
-        for X, _ in batches:
-            net(X)
-    net.eval()
+    """Accuracy with batch statistics measured again on `batches`; and before that."""
+    found = {}
+    if before:
+        found["accuracy"] = trainer.evaluate(net, test)["accuracy"]
+    update_bn(batches, net)
+    return found | {"recalibrated": trainer.evaluate(net, test)["accuracy"]}
 
 
 def mistakes(net: DenseNet, data: FashionMNIST, hardest: int) -> dict[str, Any]:
