@@ -26,7 +26,8 @@ ARMS: dict[str, dict[str, Any]] = {
     # Layers, or transitions and classifier too, keep only their latest sources.
     "layers": {"images": 10_000, "steps": [1, 2, 3, 4], "cut_after": False},
     "all": {"images": 10_000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
-    # Layers keep m sources, the latest, the earliest or drawn at random; or lose one.
+    # Layers keep m sources, the latest, the earliest or drawn at random; or lose one;
+    # or keep of the earliest only as many channels as the latest has.
     "ablation": {"images": 2_000, "kept": [1, 2, 3], "draws": 3, "lost": [0, 1, 2, 3]},
     "mistakes": {"images": 10_000, "hardest": 10},
 }
@@ -42,45 +43,56 @@ def execute(run: Run) -> records.Record:
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
     to_device(net, trainer.device)
-    torch.manual_seed(run.seed)  # of the order of the training images
+    random.seed(run.seed)  # of the sources
+    torch.manual_seed(run.seed)  # of channels and the order of training images
     origin = provenance(trainer.device, trainer.precision)
     start = time.perf_counter()
     if run.arm == "mistakes":
         figures = mistakes(net, data, arm["hardest"])
     else:
         batches = [*data.train_dataloader()]  # the same for every ablation
+        test, before = data.test_dataloader(), "steps" in arm
         figures = {
-            name: accuracy(
-                trainer,
-                ablated(net, keep, arm.get("cut_after", False)),
-                data.test_dataloader(),
-                batches,
-                before="steps" in arm,
-            )
-            for name, keep in ablations(arm, run.seed).items()
+            name: accuracy(trainer, changed, test, batches, before)
+            for name, changed in ablations(net, arm)
         }
     turns = [{"epoch": 1, "seconds": time.perf_counter() - start}]
     return run.record(arm, origin, turns, figures=figures)
 
 
-def ablations(arm: dict[str, Any], seed: int) -> dict[str, Keep]:
-    """What a layer keeps, by the name of its figures in the record."""
+def latest(m: int) -> Keep:
+    return lambda sources: sources[-m:]
+
+
+def earliest(m: int) -> Keep:
+    return lambda sources: sources[:m]
+
+
+def drawn(m: int) -> Keep:
+    return lambda sources: random.sample(sources, min(m, len(sources)))
+
+
+def without(lost: int) -> Keep:
+    # A block's first layer keeps its only source.
+    return lambda sources: [j for j in sources if j != lost] or sources
+
+
+def ablations(net: DenseNet, arm: dict[str, Any]) -> Iterator[tuple[str, DenseNet]]:
+    """Yield each ablated network, with the name of its figures in the record."""
     if "steps" in arm:
-        return {str(m): lambda sources, m=m: sources[-m:] for m in arm["steps"]}
-    draw = random.Random(seed)
-    found: dict[str, Keep] = {"whole": lambda sources: sources}
+        for m in arm["steps"]:
+            yield str(m), ablated(net, latest(m), arm["cut_after"])
+        return
+    yield "whole", copy.deepcopy(net)
     for m in arm["kept"]:
-        found[f"latest {m}"] = lambda sources, m=m: sources[-m:]
-        found[f"earliest {m}"] = lambda sources, m=m: sources[:m]
-        for i in range(arm["draws"]):
-            found[f"random {m}, draw {i}"] = lambda sources, m=m: draw.sample(
-                sources, min(m, len(sources))
-            )
-    for lost in arm["lost"]:  # the first layer keeps its only source
-        found[f"without {lost}"] = lambda sources, lost=lost: (
-            [source for source in sources if source != lost] or sources
-        )
-    return found
+        yield f"latest {m}", ablated(net, latest(m))
+        yield f"earliest {m}", ablated(net, earliest(m))
+        for draw in range(arm["draws"]):
+            yield f"random {m}, draw {draw}", ablated(net, drawn(m))
+    for lost in arm["lost"]:
+        yield f"without {lost}", ablated(net, without(lost))
+    for draw in range(arm["draws"]):
+        yield f"narrow, draw {draw}", narrowed(net)
 
 
 def readers(net: DenseNet) -> Iterator[list[Tensor]]:
@@ -111,6 +123,16 @@ def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
                 parts = weight.split([width] + i * [k], dim=1)
                 for lost in {*range(i + 1)} - {*keep([*range(i + 1)])}:
                     parts[lost].zero_()
+    return net
+
+
+def narrowed(net: DenseNet) -> DenseNet:
+    """Return a copy whose later layers read k of the block's input's channels."""
+    net = ablated(net, earliest(1))
+    with torch.no_grad():
+        for first, *others, _ in readers(net):
+            for weight in others:
+                weight[:, torch.randperm(first.shape[1])[net.growth_rate :]] = 0
     return net
 
 
