@@ -7,14 +7,18 @@ images, because its input has changed.
 """
 
 import copy
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
 
 from d2l_dense import DenseNet, FashionMNIST, Trainer, records, trained_densenet
+from d2l_dense.trainer import to_device
 from experiments.provenance import provenance
 from experiments.training import Run
 
@@ -22,12 +26,13 @@ ARMS: dict[str, dict[str, Any]] = {
     # Layers, or transitions and classifier too, keep only their latest sources.
     "layers": {"images": 10_000, "steps": [1, 2, 3, 4], "cut_after": False},
     "all": {"images": 10_000, "steps": [1, 2, 3, 4, 5], "cut_after": True},
-    # Layers keep m sources: the latest, the earliest, or drawn at random; or lose one.
-    "ablation": {"images": 2_000, "sources": [1, 2, 3, 4], "draws": 3},
+    # Layers keep m sources, the latest, the earliest or drawn at random; or lose one;
+    # or keep of the earliest only as many channels as the latest has.
+    "ablation": {"images": 2_000, "kept": [1, 2, 3], "draws": 3, "lost": [0, 1, 2, 3]},
     "mistakes": {"images": 10_000, "hardest": 10},
 }
-# Of the sources 0 (the block's input), 1, ..., i of a layer, those that it keeps.
-Keep = Callable[[int], list[int]]
+# Of a layer's sources, 0 (the block's input), 1, ..., those that it keeps.
+Keep = Callable[[list[int]], list[int]]
 
 
 def execute(run: Run) -> records.Record:
@@ -37,46 +42,57 @@ def execute(run: Run) -> records.Record:
     net, source = trained_densenet()
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
-    net = net.to(trainer.device)
-    torch.manual_seed(run.seed)  # of random sources and the order of training images
+    to_device(net, trainer.device)
+    random.seed(run.seed)  # of the sources
+    torch.manual_seed(run.seed)  # of channels and the order of training images
     origin = provenance(trainer.device, trainer.precision)
     start = time.perf_counter()
     if run.arm == "mistakes":
         figures = mistakes(net, data, arm["hardest"])
-    elif run.arm == "ablation":
-        figures = {
-            name: accuracy(trainer, ablated(net, keep), data)
-            for name, keep in ablations(arm).items()
-        }
     else:
+        batches = [*data.train_dataloader()]  # the same for every ablation
+        test, before = data.test_dataloader(), "steps" in arm
         figures = {
-            str(m): accuracy(trainer, ablated(net, latest(m), arm["cut_after"]), data)
-            for m in arm["steps"]
+            name: accuracy(trainer, changed, test, batches, before)
+            for name, changed in ablations(net, arm)
         }
     turns = [{"epoch": 1, "seconds": time.perf_counter() - start}]
     return run.record(arm, origin, turns, figures=figures)
 
 
 def latest(m: int) -> Keep:
-    return lambda i: list(range(i + 1))[-m:]
+    return lambda sources: sources[-m:]
 
 
-def ablations(arm: dict[str, Any]) -> dict[str, Keep]:
-    """What a layer keeps, by name: "latest 2", "random 2, draw 1", "without 0", ..."""
-    found: dict[str, Keep] = {"whole": lambda i: list(range(i + 1))}
-    for m in arm["sources"]:
-        found[f"latest {m}"] = latest(m)
-        found[f"earliest {m}"] = lambda i, m=m: list(range(i + 1))[:m]
+def earliest(m: int) -> Keep:
+    return lambda sources: sources[:m]
+
+
+def drawn(m: int) -> Keep:
+    return lambda sources: random.sample(sources, min(m, len(sources)))
+
+
+def without(lost: int) -> Keep:
+    # A block's first layer keeps its only source.
+    return lambda sources: [j for j in sources if j != lost] or sources
+
+
+def ablations(net: DenseNet, arm: dict[str, Any]) -> Iterator[tuple[str, DenseNet]]:
+    """Yield each ablated network, with the name of its figures in the record."""
+    if "steps" in arm:
+        for m in arm["steps"]:
+            yield str(m), ablated(net, latest(m), arm["cut_after"])
+        return
+    yield "whole", copy.deepcopy(net)
+    for m in arm["kept"]:
+        yield f"latest {m}", ablated(net, latest(m))
+        yield f"earliest {m}", ablated(net, earliest(m))
         for draw in range(arm["draws"]):
-            found[f"random {m}, draw {draw}"] = lambda i, m=m: torch.randperm(i + 1)[
-                :m
-            ].tolist()
-    for source in arm["sources"]:
-        lost = source - 1  # a layer keeps its only source
-        found[f"without {lost}"] = lambda i, lost=lost: (
-            [j for j in range(i + 1) if j != lost] or [lost]
-        )
-    return found
+            yield f"random {m}, draw {draw}", ablated(net, drawn(m))
+    for lost in arm["lost"]:
+        yield f"without {lost}", ablated(net, without(lost))
+    for draw in range(arm["draws"]):
+        yield f"narrow, draw {draw}", narrowed(net)
 
 
 def readers(net: DenseNet) -> Iterator[list[Tensor]]:
@@ -95,7 +111,7 @@ def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
     """Return a copy whose layers read only some of their sources.
 
     Args:
-        keep: the sources that a layer with sources 0, ..., i keeps.
+        keep: of the sources of a layer, 0, 1, ..., those that it keeps.
         after: transitions and the classifier as well.
     """
     net = copy.deepcopy(net)
@@ -104,31 +120,35 @@ def ablated(net: DenseNet, keep: Keep, after: bool = False) -> DenseNet:
             k = net.growth_rate
             width = block[0].shape[1]  # channels of source 0
             for i, weight in enumerate(block if after else block[:-1]):
-                sources = weight.split([width] + i * [k], dim=1)
-                for j in {*range(i + 1)} - {*keep(i)}:
-                    sources[j].zero_()
+                parts = weight.split([width] + i * [k], dim=1)
+                for lost in {*range(i + 1)} - {*keep([*range(i + 1)])}:
+                    parts[lost].zero_()
     return net
 
 
-def accuracy(trainer: Trainer, net: DenseNet, data: FashionMNIST) -> dict[str, float]:
-    """Accuracy on test images, as it is and with batch statistics measured again."""
-    before = trainer.evaluate(net, data.test_dataloader())["accuracy"]
-    recalibrate(net, data.train_dataloader())
-    after = trainer.evaluate(net, data.test_dataloader())["accuracy"]
-    return {"accuracy": before, "recalibrated": after}
-
-
-def recalibrate(net: nn.Module, loader: Any) -> None:
-    """Measure the statistics of batch normalization again, on these images."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the mean over all batches
-    net.train()
+def narrowed(net: DenseNet) -> DenseNet:
+    """Return a copy whose later layers read k of the block's input's channels."""
+    net = ablated(net, earliest(1))
     with torch.no_grad():
-        for X, _ in loader:
-            net(X)
-    net.eval()
+        for first, *others, _ in readers(net):
+            for weight in others:
+                weight[:, torch.randperm(first.shape[1])[net.growth_rate :]] = 0
+    return net
+
+
+def accuracy(
+    trainer: Trainer,
+    net: DenseNet,
+    test: DataLoader,
+    batches: Iterable[Any],
+    before: bool,
+) -> dict[str, float]:
+    """Accuracy with batch statistics measured again on `batches`; and before that."""
+    found = {}
+    if before:
+        found["accuracy"] = trainer.evaluate(net, test)["accuracy"]
+    update_bn(batches, net)
+    return found | {"recalibrated": trainer.evaluate(net, test)["accuracy"]}
 
 
 def mistakes(net: DenseNet, data: FashionMNIST, hardest: int) -> dict[str, Any]:
