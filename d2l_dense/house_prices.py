@@ -161,7 +161,7 @@ def preprocessing() -> ColumnTransformer:
     kept = {"keep_empty_features": True}  # a column without a value is a constant
     median = SimpleImputer(strategy="median", **kept)
     none = SimpleImputer(strategy="constant", fill_value="none", **kept)
-    names, limits = {"feature_names_out": "one-to-one"}, {"a_min": -3, "a_max": 3}
+    names, limits = {"feature_names_out": "one-to-one"}, {"a_min": -9, "a_max": 3}
     log = sk.FunctionTransformer(np.log1p, **names)
     cut = sk.FunctionTransformer(np.clip, kw_args=limits, **names)
     scale = make_pipeline(sk.StandardScaler(), cut)
@@ -183,7 +183,7 @@ def check_sales(sales: pd.DataFrame) -> pd.DataFrame:
     words = sales[FEATURES].map(_word).astype(object)
     numbers = words.apply(pd.to_numeric, errors="coerce").astype(float)
     possible = (numbers >= 0) & (numbers < np.inf)
-    possible[CATEGORIES[1:]] = True  # MSSubClass is a number
+    possible[CATEGORIES[1:]] = numbers[CATEGORIES[1:]].isna()  # MSSubClass is a number
     for column, known in {**GRADES, "CentralAir": "N Y"}.items():
         possible[column] = words[column].isin(known.split())
     wrong = np.argwhere(~(possible | words.isna()).to_numpy())

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tools import browser as chromium
+from book import browser as chromium
 
 # No example has a time limit: the machine may be busy.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -1,4 +1,4 @@
-"""tools/book.py: what it is asked for, and where it builds."""
+"""book/build.py: what it is asked for, and where it builds."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import book
+from book import build as book
 
 TOOL = Path(book.__file__)
 

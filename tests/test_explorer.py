@@ -13,7 +13,7 @@ from helpers import serious_barriers
 
 from d2l_dense import VARIANTS, DenseNet, cost
 
-sys.path.insert(0, str(HTML.parent.parent / "_ext"))
+sys.path.insert(0, str(HTML.parent.parent / "book" / "extensions"))
 import explorer  # noqa: E402
 
 pytestmark = pytest.mark.pages
