@@ -34,7 +34,7 @@ def path(
 
 
 def write(record: Record, folder: str | Path = RESULTS) -> Path:
-    """Check a record and write it in one step; return its place."""
+    """Check a record, write it in one step and return its path."""
     place = _place(record, folder)
     replace_file(place, f"{json.dumps(record, indent=1)}\n".encode())
     return place
@@ -56,7 +56,7 @@ def load(
 
 
 def _place(record: Record, folder: str | Path) -> Path:
-    """Check a record; return where it belongs."""
+    """Check a record; return its path."""
     validator = Validator(SCHEMA, format_checker=Validator.FORMAT_CHECKER)
     for error in validator.iter_errors(record):
         raise ValueError(f"no record: {error.json_path}: {error.message}")
@@ -77,15 +77,12 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float], overlap: float = 0.0) -> "Summary":
-        """Summarise figures by Student's t, or Nadeau and Bengio's (2003) form of it.
-
-        Folds share training rows. So with `overlap`, a fold's test rows over its
-        training rows, the mean's variance is s² (1 / n + overlap), not s² / n.
-        """
+        """Use Student's t; `overlap`: a fold's test rows over its training rows."""
         n, mean = len(values), float(np.mean(values))
         if n == 1:
             return cls(values, mean)
         std = float(np.std(values, ddof=1))
+        # Folds share training rows, so the error is larger: Nadeau and Bengio (2003).
         error = std * (1 / n + overlap) ** 0.5
         half = float(stats.t.ppf(0.975, n - 1)) * error
         p_value = 2 * stats.t.sf(abs(mean) / error, n - 1) if error else mean == 0
@@ -110,24 +107,24 @@ def summarise(runs: Sequence[Record], key: str) -> Summary:
 
 
 def difference(first: Sequence[Record], second: Sequence[Record], key: str) -> Summary:
-    """Summarise first minus second: in pairs of one seed, or of one fold.
-
-    A fold's figure is averaged over the seeds; the interval allows for shared rows.
-    Raises ValueError if the two cannot be compared, or have no seed in common.
-    """
+    """Summarise first minus second in pairs of one seed or one fold; refuse unlike."""
     _check_alike(first, second)
-    if "folds" in first[0]:
-        ours, theirs = (
-            np.mean([[fold[key] for fold in run["folds"]] for run in runs], axis=0)
-            for runs in (first, second)
-        )
-        num_folds = first[0]["configuration"]["data"]["num_folds"]
-        return Summary.of((ours - theirs).tolist(), overlap=1 / (num_folds - 1))
-    theirs = {run["seed"]: run[key] for run in second}
-    gaps = [run[key] - theirs[run["seed"]] for run in first if run["seed"] in theirs]
+    ours, theirs = _by_pair(first, key), _by_pair(second, key)
+    gaps = [ours[pair] - theirs[pair] for pair in ours if pair in theirs]
     if not gaps:
         raise ValueError("not comparable: no seed in common")
-    return Summary.of(gaps)
+    if "folds" not in first[0]:
+        return Summary.of(gaps)
+    num_folds = first[0]["configuration"]["data"]["num_folds"]
+    return Summary.of(gaps, overlap=1 / (num_folds - 1))
+
+
+def _by_pair(runs: Sequence[Record], key: str) -> dict[int, float]:
+    """A figure by seed; or by fold, where there are folds, averaged over the seeds."""
+    if "folds" not in runs[0]:
+        return {run["seed"]: run[key] for run in runs}
+    figures = [[fold[key] for fold in run["folds"]] for run in runs]
+    return dict(enumerate(np.mean(figures, axis=0).tolist()))
 
 
 def _check_alike(*arms: Sequence[Record]) -> None:
@@ -143,24 +140,23 @@ def _check_alike(*arms: Sequence[Record]) -> None:
 
 def conditions(run: Record) -> str:
     """What compared runs must share, such as "cpu, fp32, 64×64, 6 epochs"."""
-    device, configuration = run["device"], run.get("configuration", {})
+    device, configuration = run["device"], run["configuration"]
     words = [device["type"], PRECISIONS.get(device["precision"], device["precision"])]
     data = configuration.get("data", {})
     if "resize" in data:
         size, epochs = data["resize"], configuration["max_epochs"]
         words.append(f"{size[0]}×{size[1]}, {epochs} epochs")
-    if "num_folds" in data:
-        words.append(f"{data['num_folds']} folds")
+    if "folds" in run:
+        num_folds = data["num_folds"]
+        words.append(f"{len(run['folds']) // num_folds} × {num_folds} folds")
     return ", ".join(words)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number by Holm's (1979) method."""
-    corrected, least = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(np.argsort(p_values)):
-        least = max(least, p_values[i] * (len(p_values) - rank))
-        corrected[i] = min(least, 1.0)
-    return corrected
+    scaled = np.sort(p_values) * np.arange(len(p_values), 0, -1)
+    ranks = np.argsort(np.argsort(p_values))
+    return np.maximum.accumulate(scaled).clip(max=1)[ranks].tolist()
 
 
 def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
@@ -200,16 +196,15 @@ def runs_table(arms: Arms, key: str = "test_accuracy") -> str:
     """Return the means of arms, as a Markdown table and caption a type of device."""
     parts = []
     for device in DEVICES:
-        rows, captions = [], {}
+        rows, where = [], {}
         for name, arm in arms.items():
             runs = load(*arm, device)
             rows.append([name, f"{summarise(runs, key):.4f}" if runs else MISSING])
-            if runs:
-                machines = " and ".join(sorted({run["device"]["name"] for run in runs}))
-                where = f"{machines}, {conditions(runs[0])}"
-                captions.setdefault(where, []).append(name)
-        lines = [f"{where}: {', '.join(names)}" for where, names in captions.items()]
-        caption = "; ".join(lines if len(lines) > 1 else captions)
-        if captions:
+            for run in runs:
+                machine = f"{run['device']['name']}, {conditions(run)}"
+                where.setdefault(machine, {})[name] = None
+        lines = [f"{machine}: {', '.join(names)}" for machine, names in where.items()]
+        if where:
+            caption = "; ".join(lines if len(lines) > 1 else where)
             parts += [table(["what", key.replace("_", " ")], rows), f"{caption}."]
     return "\n\n".join(parts) or MISSING

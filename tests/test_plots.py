@@ -30,6 +30,7 @@ def test_words_go_left_and_figures_right_in_one_line():
         "| b | a sum | 0.93\xa0±\xa00.01\xa0(n\xa0=\xa03) | none |",
     ]
     assert plots.table(["a", "b"], []) == "| a | b |\n| --- | --- |"
+    assert "| --- | ---: |" in plots.table(["layer", "channels"], [[1, 64]])
 
 
 def test_a_column_of_figures_is_known_by_its_cells():

@@ -182,6 +182,8 @@ def test_folds_are_compared_by_nadeau_and_bengios_interval_by_hand():
     half = 2.2622 * math.sqrt(20 / 9 * (1 / 10 + 1 / 4))  # 9 degrees
     found = records.difference(first, second, "rmse")
     assert found.interval == pytest.approx((3 - half, 3 + half), abs=1e-4)
+    with pytest.raises(ValueError, match="cpu, fp32, 2 × 5 folds – .* 1 × 5 folds"):
+        records.difference(first, folded("b", [1] * 5), "rmse")
 
 
 def test_ten_rounds_of_ten_folds_as_published():
