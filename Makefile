@@ -7,8 +7,10 @@
 
 py := .venv/bin/python
 port ?= 8000
+pages := @test -f _build/html/index.html \
+	|| { echo "There are no pages yet: run make book first." >&2; exit 1; };
 
-.PHONY: help install data book pdf colab-check publish test lint format unit lighthouse \
+.PHONY: help install data book pdf colab-check publish test lint format unit \
 	slow notebooks serve experiments bench gpu newest clean distclean
 
 help: ## list the commands
@@ -16,26 +18,27 @@ help: ## list the commands
 		$(MAKEFILE_LIST)
 
 book: install data ## build the pages into _build/html (SOLUTIONS=0: no answers)
-	@$(py) tools/book.py
+	@$(py) -m book.build
 
 pdf: book ## print the pages as one PDF, _build/pdf/book.pdf
-	@$(py) tools/browser.py
-	@$(py) tools/pdf.py
+	@$(py) -m book.browser
+	@$(py) -m book.pdf
 
 colab-check: book ## run every exported notebook in a new environment like Colab's
-	@$(py) tools/colab_check.py
+	@$(py) -m book.colab_check
 
 publish: ## push the built pages to the branch gh-pages of origin
-	@sh tools/publish.sh
+	$(pages) $(py) -m ghp_import --no-jekyll --no-history --push \
+		--message "Pages of $$(git rev-parse --short HEAD)" _build/html
 
 test: install data lint unit book ## run lint, unit tests, notebooks, pages
-	@$(py) tools/browser.py
+	@$(py) -m book.browser
 	$(py) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 600 chapters
-	$(py) -m pytest -n 2 -m "pages and not slow"
+	$(py) -m pytest -n 2 --dist loadfile -m "pages and not slow"
 
 notebooks: install data ## execute every chapter in place
-	@$(py) -m tools.notebooks
+	@$(py) -m book.notebooks
 
 experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --seeds 3
@@ -63,13 +66,7 @@ newest: install ## replace the pins in .venv by the newest releases
 	$(py) -m pip install --no-deps --no-build-isolation -e .
 
 serve: ## show the built pages on http://127.0.0.1:8000 (port=8000)
-	@test -f _build/html/index.html \
-		|| { echo "There are no pages yet: run make book first." >&2; exit 1; }
-	@$(py) -m http.server --bind 127.0.0.1 --directory _build/html $(port)
-
-lighthouse: ## ask Lighthouse (from npm) how fast and accessible each page is
-	@$(py) tools/browser.py
-	@$(py) -m tools.lighthouse
+	$(pages) $(py) -m http.server --bind 127.0.0.1 --directory _build/html $(port)
 
 lint: install ## check the style of code, notebooks and workflows
 	$(py) -m ruff check
@@ -90,8 +87,8 @@ install: .venv/.installed ## make .venv and install into it
 
 # Written last: an interrupted installation is taken up again.
 .venv/.installed: requirements.txt requirements-d2l.txt pyproject.toml \
-		tools/install.sh
-	@PYTHON='$(PYTHON)' sh tools/install.sh
+		book/install.sh
+	@PYTHON='$(PYTHON)' sh book/install.sh
 	@echo '$(CURDIR)' > $@
 
 # The .venv of a folder that was copied or moved imports from where it was.
