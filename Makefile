@@ -40,6 +40,11 @@ test: install data lint unit book ## run lint, unit tests, notebooks, pages
 notebooks: install data ## execute every chapter in place
 	@$(py) -m book.notebooks
 
+# On a CPU, glibc's malloc would give every large tensor back to the system, which
+# clears its pages again for the next step.
+experiments bench gpu: export MALLOC_MMAP_MAX_ = 0
+experiments bench gpu: export MALLOC_TRIM_THRESHOLD_ = 17179869184
+
 experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --seeds 3
 	$(py) -m experiments parameters --seeds 3
