@@ -8,7 +8,6 @@ PyTorch's own function; "shared" repeats all of it but the convolutions.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from itertools import count
 
 import torch
@@ -54,7 +53,8 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     norms = [m for m in module.modules() if hasattr(m, "num_batches_tracked")]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, batches in before:
-        norm.momentum, norm.num_batches_tracked = 0.0, deepcopy(batches)
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if batches is None else batches.clone()
     try:
         yield
     finally:

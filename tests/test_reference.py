@@ -5,11 +5,11 @@ import inspect
 import re
 from pathlib import Path
 
-import api
 import nbformat
 import pytest
 import yaml
 
+import api
 import d2l_dense
 from book import notebooks
 from d2l_dense import cost, exercises, memory, plots, records
