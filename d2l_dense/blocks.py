@@ -30,9 +30,11 @@ def conv_block(
     Source: Huang et al. (2017), section 3, "Composite function" and
     "Bottleneck layers". Chapter: "Dense blocks".
     """
+    in_channels = checks.count("in_channels", in_channels)
+    growth_rate = checks.count("growth_rate", growth_rate)
     layers: list[nn.Module] = []
     if bottleneck is not None:
-        width = bottleneck * growth_rate
+        width = checks.count("bottleneck", bottleneck) * growth_rate
         layers += [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)]
         layers.append(nn.Conv2d(in_channels, width, kernel_size=1, bias=bias))
         in_channels = width
@@ -72,14 +74,14 @@ class DenseBlock(nn.Module):
         super().__init__()
         self.memory = checks.choice("memory", memory, MEMORY)
         self.layers = nn.ModuleList()
-        self.out_channels = in_channels
+        self.out_channels = checks.count("in_channels", in_channels)
         for _ in range(checks.count("num_layers", num_layers)):
             self.layers.append(
                 conv_block(
                     self.out_channels, growth_rate, bottleneck=bottleneck, bias=bias
                 )
             )
-            self.out_channels += growth_rate
+            self.out_channels += int(growth_rate)
 
     def forward(self, X: Tensor) -> Tensor:
         if self.memory == "plain":
@@ -133,6 +135,8 @@ class TransitionBlock(nn.Sequential):
         bias: bool = True,
         pool: str = "avg",
     ) -> None:
+        in_channels = checks.count("in_channels", in_channels)
+        out_channels = checks.count("out_channels", out_channels)
         super().__init__(
             nn.BatchNorm2d(in_channels),
             nn.ReLU(inplace=True),
