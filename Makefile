@@ -100,7 +100,7 @@ ifneq ($(shell cat .venv/.installed 2>/dev/null),$(CURDIR))
 endif
 
 data: install ## find or fetch Fashion-MNIST, and verify it
-	@$(py) -m d2l_dense.data
+	@sh tools/data.sh $(py)
 
 clean: ## remove what was built, but not .venv
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis *.egg-info

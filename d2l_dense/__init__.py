@@ -19,9 +19,10 @@ except ModuleNotFoundError as error:
 
 from d2l_dense import cost, memory, plots, records
 from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block
-from d2l_dense.data import AmesHousing, FashionMNIST
 from d2l_dense.densenet import DenseNet
 from d2l_dense.engine import one_cycle
+from d2l_dense.fashion_mnist import FashionMNIST
+from d2l_dense.house_prices import AmesHousing
 from d2l_dense.mlp import DenseMLP
 from d2l_dense.trained import trained_densenet
 from d2l_dense.trainer import Trainer

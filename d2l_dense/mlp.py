@@ -1,33 +1,28 @@
 """The dense idea on vectors: a perceptron whose layers see all that came before."""
 
-from collections.abc import Sequence
-
 import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from d2l_dense.checks import check_bool, check_number, check_positive, is_count
+from d2l_dense.checks import count
 
 
 class DenseMLP(d2l.Module):
     """Dense blocks of linear layers for regression; the head sees the raw input.
 
-    A layer is a linear map, batch normalization if `norm`, ReLU and dropout. Its
-    `growth_rate` outputs are appended to all that it read. Between two blocks a
-    linear map compresses what the layers have made; the raw input stays. The head
-    starts at zero. Without layers (`arch=()`) the network is a linear model.
+    A layer (linear map, batch normalization if `norm`, ReLU, dropout) appends its
+    outputs to all that it read. Between two blocks a linear map compresses what the
+    layers have made; the raw input stays. The head starts at zero.
 
     Shape: (N, num_inputs) -> (N, 1)
 
     Args:
         num_inputs: number of features.
         growth_rate: outputs that each layer appends (k).
-        arch: number of layers of each dense block.
+        arch: number of layers of each dense block; () leaves a linear model.
         lr: learning rate of AdamW, or its peak if the trainer has a schedule.
         compression: share of the layers' outputs that is kept between two blocks.
-        stem: width to which a linear map compresses the raw input first, so that
-            no layer, and not the head, sees it; None leaves that out.
+        stem: width to which a linear map first compresses the raw input, if any.
         norm: whether the layers normalize over the batch.
         dropout: share of a layer's outputs that is dropped in training.
         weight_decay: of AdamW.
@@ -35,8 +30,7 @@ class DenseMLP(d2l.Module):
         beta: errors beyond it count linearly, in units of the target.
 
     Raises:
-        ValueError: if an argument is out of range; it names the argument, its
-            value and what is allowed.
+        ValueError: if an argument is out of range; it names it.
 
     Source: Huang et al. (2017), equation 2. Chapter: "A Dense MLP for House Prices".
     """
@@ -45,7 +39,7 @@ class DenseMLP(d2l.Module):
         self,
         num_inputs: int,
         growth_rate: int = 16,
-        arch: Sequence[int] = (2,),
+        arch: tuple[int, ...] = (2,),
         lr: float = 0.003,
         *,
         compression: float = 0.5,
@@ -57,35 +51,22 @@ class DenseMLP(d2l.Module):
         beta: float = 0.15,
     ) -> None:
         super().__init__()
-        check_positive(num_inputs=num_inputs, growth_rate=growth_rate)
-        check_bool(norm=norm)
-        if not isinstance(arch, tuple | list) or not all(map(is_count, arch)):
-            raise ValueError(
-                f"arch={arch!r}: expected the number of layers of each dense block, "
-                "such as (2,)"
-            )
-        check_number("lr", lr, lambda x: x > 0, "a learning rate above 0")
-        check_number("compression", compression, lambda x: 0 < x <= 1, "0 < theta <= 1")
-        check_number("dropout", dropout, lambda x: 0 <= x < 1, "0 <= dropout < 1")
-        check_number("weight_decay", weight_decay, lambda x: x >= 0, "0 or more")
-        check_number("l1", l1, lambda x: x >= 0, "0 or more")
-        check_number("beta", beta, lambda x: x > 0, "a number above 0")
+        num_inputs = count("num_inputs", num_inputs)
+        growth_rate = count("growth_rate", growth_rate)
+        arch = tuple(count("the number of layers in arch", n) for n in arch)
+        stem = None if stem is None else count("stem", stem)
         lr, compression, dropout = float(lr), float(compression), float(dropout)
         weight_decay, l1, beta = float(weight_decay), float(l1), float(beta)
+        if not 0 < compression <= 1:
+            raise ValueError(f"compression={compression}: expected 0 < theta <= 1")
         self.save_hyperparameters()  # plain numbers, where they were NumPy's
-
-        self.stem = nn.Identity()
-        width = num_inputs
-        if stem is not None:
-            check_positive(stem=stem)
-            self.stem, width = nn.Linear(num_inputs, stem), stem
-        self.kept = width  # by every transition
+        self.stem = nn.Linear(num_inputs, stem) if stem else nn.Identity()
+        width = self.kept = stem or num_inputs  # kept by every transition
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         for num_layers in arch:
             if self.blocks:
-                made = width - self.kept
-                narrow = max(1, int(made * compression))
-                self.transitions.append(nn.Linear(made, narrow))
+                narrow = max(1, int((width - self.kept) * compression))
+                self.transitions.append(nn.Linear(width - self.kept, narrow))
                 width = self.kept + narrow
             layers = nn.ModuleList()
             for _ in range(num_layers):
@@ -97,6 +78,11 @@ class DenseMLP(d2l.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, X: Tensor) -> Tensor:
+        if self.norm and self.training and X.shape[0] == 1:
+            raise ValueError(
+                "norm=True cannot train on a batch of one: choose another batch_size, "
+                "or drop_last=True in the DataLoader"
+            )
         X = self.stem(X)  # (N, kept)
         for i, layers in enumerate(self.blocks):
             if i:
@@ -109,20 +95,19 @@ class DenseMLP(d2l.Module):
     def loss(self, Y_hat: Tensor, Y: Tensor) -> Tensor:
         """Squared up to errors of `beta`, linear beyond: one odd sale pulls less."""
         if Y.shape != Y_hat.shape:  # PyTorch would repeat both to (N, N)
-            shapes = tuple(Y.shape), tuple(Y_hat.shape)
-            raise ValueError(f"targets of shape {shapes[0]}: expected {shapes[1]}")
-        return F.smooth_l1_loss(Y_hat, Y, beta=self.beta)
+            raise ValueError(f"targets of shape {[*Y.shape]}, not {[*Y_hat.shape]}")
+        return nn.functional.smooth_l1_loss(Y_hat, Y, beta=self.beta)
 
-    def training_step(self, batch: Sequence[Tensor]) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Report the loss of a batch (X, Y); return it with the penalty."""
         loss = d2l.Module.training_step(self, batch)  # for networks that borrow this
         return loss + self.l1 * sum(p.abs().sum() for p in self.parameters())
 
-    def validation_step(self, batch: Sequence[Tensor]) -> None:
+    def validation_step(self, batch: tuple[Tensor, ...]) -> None:
         """Report the loss and the mean squared error of a batch (X, Y)."""
         Y_hat = self(*batch[:-1])
         self.plot("loss", self.loss(Y_hat, batch[-1]), train=False)
-        self.plot("mse", F.mse_loss(Y_hat, batch[-1]), train=False)
+        self.plot("mse", nn.functional.mse_loss(Y_hat, batch[-1]), train=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with what the constructor was given."""

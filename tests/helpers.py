@@ -11,8 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from d2l import torch as d2l
 from torch import nn
 
-from d2l_dense import Trainer, one_cycle
-from d2l_dense.data import fashion_mnist, files
+from d2l_dense import Trainer, fashion_mnist, house_prices, one_cycle
 
 
 def randomise(net):
@@ -162,25 +161,21 @@ def small_fashion_mnist(folder, monkeypatch, per_class=8, held_out=2, num_test=2
     """
     random = np.random.default_rng(0)
     labels = random.permutation(np.repeat(np.arange(10, dtype=np.uint8), per_class))
-    test_labels = random.integers(10, size=num_test, dtype=np.uint8)
-    contents = {}
-    for (images_name, labels_name), y in zip(
-        (tuple(files.NAMES)[:2], tuple(files.NAMES)[2:]),
-        (labels, test_labels),
-        strict=True,
+    contents, sums = {}, {}
+    for part, y in (
+        ("train", labels),
+        ("t10k", random.integers(10, size=num_test, dtype=np.uint8)),
     ):
         images = random.integers(256, size=(len(y), 28, 28), dtype=np.uint8)
-        contents |= {images_name: idx(images), labels_name: idx(y)}
-    names = {
-        name: (hashlib.sha256(data).hexdigest(), len(data))
-        for name, data in contents.items()
-    }
-    monkeypatch.setattr(files, "NAMES", names)
+        for kind, array in (("images", images), ("labels", y)):
+            data = idx(array)
+            contents[f"{part}-{kind}-idx{array.ndim}-ubyte"] = data
+            sums[f"{part}-{kind}"] = hashlib.sha256(data).hexdigest()
+    monkeypatch.setattr(fashion_mnist, "SHA_256", sums)
     monkeypatch.setattr(fashion_mnist, "VALIDATION_PER_CLASS", held_out)
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, data in contents.items():
-            Path(folder, f"{name}.gz").write_bytes(gzip.compress(data))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, data in contents.items():
+        Path(folder, f"{name}.gz").write_bytes(gzip.compress(data))
     return contents
 
 
@@ -191,20 +186,19 @@ def small_house_prices(folder, monkeypatch, frame, num_train=60, num_test=20):
     """
     frame = frame[: num_train + num_test].reset_index(drop=True)
     frame.insert(0, "Id", frame.index + 1)
-    parts = frame[:num_train], frame[num_train:].drop(columns="SalePrice")
-    names = list(files.HOUSE_PRICES)
-    contents = {
-        name: part.to_csv(index=False, na_rep="NA").encode()
-        for name, part in zip(names, parts, strict=True)
+    parts = {
+        "train": frame[:num_train],
+        "test": frame[num_train:].drop(columns="SalePrice"),
     }
-    sums = {
-        name: (hashlib.sha1(data).hexdigest(), len(data))
-        for name, data in contents.items()
-    }
-    monkeypatch.setattr(files, "HOUSE_PRICES", sums)
+    contents, sums = {}, {}
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, data in contents.items():
+    for part, sales in parts.items():
+        data = sales.to_csv(index=False, na_rep="NA").encode()
+        sums[part] = hashlib.sha1(data).hexdigest()
+        name = f"kaggle_house_pred_{part}.csv"
+        contents[name] = data
         Path(folder, name).write_bytes(data)
+    monkeypatch.setattr(house_prices, "KAGGLE_SHA_1", sums)
     return contents
 
 

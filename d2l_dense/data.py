@@ -1,19 +1,17 @@
-"""`python -m d2l_dense.data`: find or fetch the data, verify it, say where it is."""
+"""Find or fetch Fashion-MNIST, verify it, and say where its files are."""
 
 import argparse
 import sys
 
-from d2l_dense.data import files
+from d2l_dense.fashion_mnist import fashion_mnist_files
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m d2l_dense.data", description=__doc__
     )
     parser.add_argument("folder", nargs="?", help="to look into first, and download to")
-    options = parser.parse_args()
     try:
-        for path in files.fashion_mnist(options.folder).values():
-            files.read(path)
+        for path, _ in fashion_mnist_files(parser.parse_args().folder):
             print(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sys.exit(str(error))

