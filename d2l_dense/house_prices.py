@@ -161,7 +161,7 @@ def preprocessing() -> ColumnTransformer:
     kept = {"keep_empty_features": True}  # a column without a value is a constant
     median = SimpleImputer(strategy="median", **kept)
     none = SimpleImputer(strategy="constant", fill_value="none", **kept)
-    names, limits = {"feature_names_out": "one-to-one"}, {"a_min": -9, "a_max": 3}
+    names, limits = {"feature_names_out": "one-to-one"}, {"a_min": -3, "a_max": 3}
     log = sk.FunctionTransformer(np.log1p, **names)
     cut = sk.FunctionTransformer(np.clip, kw_args=limits, **names)
     scale = make_pipeline(sk.StandardScaler(), cut)
