@@ -12,7 +12,8 @@ import torch
 from d2l_dense.files import cache_folder, check_folder, replace_file  # noqa: F401
 
 FORMAT = "d2l_dense checkpoint, version 2"
-SAME_NUMBERS = {"memory", "root", "num_workers", "state"}  # whatever these are
+# The same numbers come out, whatever these are. (An optimizer's state is still empty.)
+SAME_NUMBERS = {"memory", "root", "num_workers", "state"}
 
 
 def identity(trainer: Any, **parts: Any) -> dict[str, Any]:

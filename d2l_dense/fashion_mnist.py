@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 
 from d2l_dense.checks import count, counts
-from d2l_dense.download import data_folders, find_or_fetch
+from d2l_dense.files import data_folders, find_or_fetch
 
 SHA_256 = {  # of the files, decompressed
     "train-images": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from torch.utils.data import DataLoader
 
 from d2l_dense.checks import choice, count
-from d2l_dense.download import data_folders, find_or_fetch
+from d2l_dense.files import data_folders, find_or_fetch
 
 AMES_SHA_256 = "9d9b8dc9c281b90aec334253fa5960c40a0d72a81a9e06393345d218c5a27004"
 KAGGLE_SHA_1 = {  # as D2L's book prints them

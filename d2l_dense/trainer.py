@@ -76,7 +76,7 @@ class Trainer(d2l.HyperParameters):
     def fit(self, model: d2l.Module, data: d2l.DataModule) -> list[dict[str, float]]:
         """Train, and return the history: one dict an epoch.
 
-        Keys: epoch, lr, seconds, and averages over all examples as train_* and val_*.
+        Keys: epoch, lr (at first), seconds, averages over examples as train_* and val_*.
         """
         self.prepare_data(data)
         self.prepare_model(model)
@@ -110,9 +110,7 @@ class Trainer(d2l.HyperParameters):
         to_device(model, self.device)
         optimizer = model.configure_optimizers()
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                f"configure_optimizers: {optimizer!r} is none of torch.optim"
-            )
+            raise TypeError(f"configure_optimizers: {optimizer!r} is not torch.optim's")
         scaler = self.fabric.strategy.precision  # which in fp16 scales the loss
         self._parts = {"model": model, "optimizer": optimizer, "scaler": scaler}
         if self.schedule:
@@ -137,6 +135,8 @@ class Trainer(d2l.HyperParameters):
         torch.manual_seed(self.seed * 10_007 + self.epoch + rank * 1_000_000_007)
         row = {"epoch": self.epoch + 1, "lr": self.optim.param_groups[0]["lr"]}
         loader = self.shard(self.train_dataloader, train=True)
+        if isinstance(loader.sampler, DistributedSampler):  # the data's own
+            loader.sampler.set_epoch(self.epoch)
         self._wrapped.train()
         hidden = not (self._speaks and sys.stderr.isatty())
         bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=hidden)
@@ -167,7 +167,7 @@ class Trainer(d2l.HyperParameters):
                 raise MemoryError(f"{what}: {advice}") from error
             raise
         self.train_batch_idx += 1
-        if self.train_batch_idx % self.num_train_batches % 50 == 0:  # a look waits
+        if self.train_batch_idx % self.num_train_batches % 50 == 0:  # seldom: it waits
             self.check_finite({"loss": loss.item()})
 
     def check_finite(self, row: dict[str, float]) -> None:
@@ -183,7 +183,7 @@ class Trainer(d2l.HyperParameters):
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
         """Average what `validation_step` reports over every example, by its names."""
         to_device(model, self.device)
-        if self.fabric.world_size > 1:  # BatchNorm's are of each one's own batches
+        if self.fabric.world_size > 1:  # BatchNorm's averages differ: take the first's
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         model.eval()

@@ -343,9 +343,7 @@ def test_a_trained_model_is_saved_without_data_and_code():
 
 def test_what_cannot_be_trained():
     data = d2l.SyntheticRegressionData(torch.tensor([2.0, -3.4]), 4.2, 0.01, 8, 8)
-    with pytest.raises(
-        TypeError, match="d2l.torch.SGD object .* is none of torch.optim"
-    ):
+    with pytest.raises(TypeError, match="d2l.torch.SGD object .* is not torch.optim's"):
         quiet().fit(d2l.LinearRegressionScratch(2, lr=0.1), data)
     data.train_dataloader = lambda: DataLoader(data.X, 100, drop_last=True)
     with pytest.raises(ValueError, match="num_train_batches=0: expected .* 1 or more"):
@@ -478,3 +476,5 @@ def test_fewer_examples_than_processes(n):
     assert {i for share in shares for i in share} == set(range(n))
     shared = DataLoader(range(n), sampler=DistributedSampler(range(n), 5, 0))
     assert trainer.shard(shared, train=True) is shared
+    asked = worker.order(sampler=DistributedSampler(range(11), 1, 0))
+    assert asked[:11] != asked[11:]  # it is told the epoch
