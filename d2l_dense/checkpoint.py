@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from d2l_dense.files import cache_folder, check_folder, replace_file  # noqa: F401
+from d2l_dense.files import check_folder, replace_file
 
 FORMAT = "d2l_dense checkpoint, version 2"
 # The same numbers come out, whatever these are. (An optimizer's state is still empty.)

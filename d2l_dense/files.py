@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import tempfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from http.client import HTTPException

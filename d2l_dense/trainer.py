@@ -76,7 +76,7 @@ class Trainer(d2l.HyperParameters):
     def fit(self, model: d2l.Module, data: d2l.DataModule) -> list[dict[str, float]]:
         """Train, and return the history: one dict an epoch.
 
-        Keys: epoch, lr (at first), seconds, averages over examples as train_* and val_*.
+        Keys: epoch, lr (at first), seconds, averages over examples (train_*, val_*).
         """
         self.prepare_data(data)
         self.prepare_model(model)

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import Compose, Resize, ToTensor
 
-from d2l_dense import FashionMNIST, download, fashion_mnist
+from d2l_dense import FashionMNIST, fashion_mnist, files
 from d2l_dense.fashion_mnist import fashion_mnist_files
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -44,7 +44,7 @@ def every(split):
 def real():
     """The real data, if they lie where we look; tests do not download."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download, "urlopen", lambda *_, timeout: io.BytesIO())
+        patch.setattr(files, "urlopen", lambda *_, timeout: io.BytesIO())
         try:
             return FashionMNIST()
         except FileNotFoundError:
@@ -141,7 +141,7 @@ def send(monkeypatch, answers):
             raise answer
         return io.BytesIO(answer)
 
-    monkeypatch.setattr(download, "urlopen", urlopen)
+    monkeypatch.setattr(files, "urlopen", urlopen)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from d2l import torch as d2l
 from helpers import small_house_prices
 
-from d2l_dense import AmesHousing, download, house_prices
+from d2l_dense import AmesHousing, files, house_prices
 from d2l_dense.house_prices import FEATURES
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -238,7 +238,7 @@ def test_what_is_missing_is_fetched_over_https(small, tmp_path, monkeypatch):
         assert address == d2l.DATA_URL.replace("http:", "https:") + TEST
         return io.BytesIO(small[TEST])
 
-    monkeypatch.setattr(download, "urlopen", urlopen)
+    monkeypatch.setattr(files, "urlopen", urlopen)
     (tmp_path / "root" / TEST).unlink()
     (tmp_path / "root" / "test.csv").write_text("of another competition")
     AmesHousing(source="kaggle", root=tmp_path / "root")
@@ -248,7 +248,7 @@ def test_what_is_missing_is_fetched_over_https(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [TRAIN, "train.csv"])
 def test_a_file_that_is_not_the_published_one(small, tmp_path, monkeypatch, name):
     root = tmp_path / "root"
-    monkeypatch.setattr(download, "urlopen", lambda *_, timeout: io.BytesIO(b"<html>"))
+    monkeypatch.setattr(files, "urlopen", lambda *_, timeout: io.BytesIO(b"<html>"))
     (root / TRAIN).unlink()
     (root / name).write_bytes(small[TRAIN] + b"\n")
     found = hashlib.sha1(small[TRAIN] + b"\n").hexdigest()
