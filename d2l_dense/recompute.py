@@ -13,7 +13,6 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.utils.checkpoint import checkpoint
 
 MEMORY = ("plain", "checkpoint", "shared")
@@ -127,10 +126,11 @@ class _PreActivation(torch.autograd.Function):
         X, var = concatenate(features), rstd.pow(-2) - eps
         # Under autocast the convolution, and so its gradient, is in half precision.
         A = F.batch_norm(X, mean, var, gamma, beta, eps=eps).relu_().to(grad.dtype)
-        where = conv.stride, conv.padding, conv.dilation, conv.groups
-        dbias = None if conv.bias is None else grad.sum((0, 2, 3))
-        dkernel = conv2d_weight(A, kernel.shape, grad, *where)
-        dA = conv2d_input(A.shape, kernel.to(grad.dtype), grad, *where)
+        form = conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups
+        wanted = [True, True, conv.bias is not None]
+        dA, dkernel, dbias = torch.ops.aten.convolution_backward(
+            grad, A, kernel.to(A.dtype), [len(kernel)], *form, wanted
+        )
         dA = torch.ops.aten.threshold_backward(dA, A, 0, grad_input=dA).to(X.dtype)
         del A
         dX, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
