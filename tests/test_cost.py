@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from d2l_dense import VARIANTS, DenseNet, cost, densenet, memory
+from d2l_dense import VARIANTS, DenseNet, cost, densenet
 
 GMACS = {"121": 2.834, "169": 3.360, "201": 4.291, "264": 5.752, "161": 7.728}
 SMALL = [  # one of each choice; odd sizes, so that rounding shows
@@ -111,7 +111,7 @@ def test_any_network_equals_the_built_one(config):
 
 def test_same_arguments_and_defaults_as_densenet():
     arguments = inspect.signature(DenseNet).parameters
-    assert cost.DEFAULTS == {name: arg.default for name, arg in arguments.items()}
+    assert {name: arg.default for name, arg in arguments.items()} == cost.DEFAULTS
 
 
 @settings(max_examples=300)
