@@ -99,6 +99,8 @@ def summary(
     for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
         checks.count(name, net[name])
     checks.choice("pool", net["pool"], ("avg", "max", "stride"))
+    if not 0 < net["compression"] <= 1:
+        raise ValueError(f"compression={net['compression']}: expected 0 < theta <= 1")
     arch = checks.counts("arch", net["arch"])
     shape = checks.counts("input_shape", input_shape, length=4)
     if shape[1] != net["in_channels"]:

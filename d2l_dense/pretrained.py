@@ -22,7 +22,7 @@ def trained_densenet(path: str | Path = FILE) -> tuple[DenseNet, records.Record]
         FileNotFoundError: if the file is not there.
         ValueError: if the file is not the one that SHA256 names.
 
-    Chapter: "Is it the network of the record?".
+    Chapter: "What does it get wrong?".
     """
     data = Path(path).read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != SHA256:

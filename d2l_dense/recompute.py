@@ -32,7 +32,8 @@ def recompute(module: nn.Module, *features: Tensor) -> Tensor:
 
     Shape: each (N, C_i, H, W), together (N, C, H, W) -> that of module(X)
 
-    Source: Chen et al. (2016); PyTorch issue 96136. Chapter: "Checkpointing".
+    Source: Chen et al. (2016); PyTorch issue 96136.
+    Chapter: "Checkpointing: change the call".
     """
     passes = count()
 
@@ -69,7 +70,7 @@ def shared_layer(layer: nn.Sequential, *features: Tensor) -> Tensor:
 
     Shape: each (N, C_i, H, W), together (N, C, H, W) -> (N, growth_rate, H, W)
 
-    Source: Pleiss et al. (2017). Chapter: "One function: change the block".
+    Source: Pleiss et al. (2017). Chapter: "One function: change the layer".
     """
     if not _is_dense_layer(layer):
         return recompute(layer, *features)

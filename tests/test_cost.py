@@ -171,7 +171,7 @@ def test_activation_bytes_under_bfloat16():
 def test_macs_of_torchvisions_121():
     shape = (2, 3, 224, 224)
     with torch.device("meta"):
-        theirs = torchvision.models.densenet121(init_weights=False).eval()
+        theirs = torchvision.models.densenet121(weights=None).eval()
     paper = cost.summary(VARIANTS["121"], shape, pool_first=False)
     assert paper.macs == count_macs(theirs, shape)
     assert paper.parameters == count_parameters(theirs)

@@ -17,7 +17,7 @@ def test_it_is_small_and_the_contracts_network():
     assert sum(p.numel() for p in net.parameters()) == 758_226
     assert not net.training
     assert {p.dtype for p in net.parameters()} == {torch.float32}
-    assert (record["experiment"], record["arm"]) == ("densenet", "ours")
+    assert (record["experiment"], record["arm"]) == ("parameters", "densenet")
 
 
 @pytest.mark.slow
@@ -32,9 +32,9 @@ def test_the_weights_reproduce_the_accuracy_of_their_record():
 
 
 def test_its_first_answers_are_those_of_the_record():
-    net, _ = trained_densenet()
+    net, run = trained_densenet()
     (record,) = records.load("reuse", "mistakes", "cpu")
-    data = FashionMNIST(flip=False)
+    data = FashionMNIST(**run["configuration"]["data"] | {"flip": False})
     for image, true, answer in record["figures"]["hardest"]:
         X, y = data.test[image]
         with torch.no_grad():
