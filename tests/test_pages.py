@@ -1,16 +1,16 @@
 """The built pages, as a reader's browser shows them."""
 
+import functools
+import gzip
 import re
 from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from conftest import HTML, empty_pages
-from helpers import serious_barriers
+from conftest import HTML, PHONE, barriers
 
 pytestmark = pytest.mark.pages
 
-PHONE = {"viewport": {"width": 390, "height": 844}}
 ROOT = "chapters/densenet.html"
 
 # index.html only sends the reader on; _static holds parts of the theme.
@@ -20,57 +20,53 @@ PAGES = sorted(
     if path != HTML / "index.html" and HTML / "_static" not in path.parents
 )
 CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
-every_page = pytest.mark.parametrize("name", PAGES)
 chapters_alone = pytest.mark.parametrize("visit", CHAPTERS, indirect=True)
 
 
 @pytest.fixture(scope="module", params=PAGES)
 def visit(request, browser, site):
-    """A page in a desktop browser, and what loading it took: look, do not touch.
+    """A page in a desktop browser, opened once for all tests, and what loading it took.
 
-    Tests that only look share one load, which is what most of their time would go into.
+    Tests that only look come first, then those that change its size and colours.
     """
-    seen, done, wrong = [], [], []
-    with empty_pages(browser) as new_page:
-        page = new_page()
-        page.on("request", lambda request: seen.append(request.url))
-        page.on("requestfinished", lambda request: done.append(request))
-        page.on("requestfailed", lambda request: wrong.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on(
-            "console",
-            lambda line: line.type in ("error", "warning") and wrong.append(line.text),
-        )
-        page.on(
-            "response",
-            lambda response: (
-                response.status >= 400
-                and wrong.append(f"{response.status} {response.url}")
-            ),
-        )
-        page.goto(site + request.param, wait_until="networkidle")
-        sizes = [request.sizes() for request in done]
-        bytes_ = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
-        yield SimpleNamespace(
-            name=request.param, page=page, seen=seen, wrong=wrong, bytes=bytes_
-        )
+    seen, wrong = [], []
+    context = browser.new_context(color_scheme="light")
+    context.set_default_timeout(120_000)  # the machine may be busy
+    page = context.new_page()
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda line: line.type in ("error", "warning") and wrong.append(line.text),
+    )
+    page.on(
+        "response",
+        lambda response: response.status >= 400 and wrong.append(response.url),
+    )
+    page.goto(site + request.param)
+    page.wait_for_load_state("networkidle")
+    yield SimpleNamespace(name=request.param, page=page, seen=seen, wrong=wrong)
+    context.close()
+
+
+@functools.cache
+def compressed(path):
+    """How many bytes a web host sends for a file."""
+    return len(gzip.compress(path.read_bytes()))
 
 
 def evaluate_all(page, selector, function):
     return page.eval_on_selector_all(selector, f"e => e.map({function})")
 
 
-def test_index_leads_to_the_root(open_page, site):
-    page = open_page("index.html")
-    page.wait_for_url(site + ROOT)
-
-
 def test_loads_from_here_alone_and_without_errors(visit, site):
-    assert visit.seen
+    own = {url.removeprefix(site) for url in visit.seen if url.startswith(site)}
     elsewhere = [url for url in visit.seen if not url.startswith((site, "data:"))]
-    assert elsewhere == []
+    assert own and elsewhere == []
     assert visit.wrong == []
-    assert 20_000 < visit.bytes < 600_000  # with gzip
+    files = [HTML / unquote(url).split("?")[0] for url in own]
+    assert sum(map(compressed, files)) < 600_000
 
 
 def test_every_icon_is_drawn_here(visit):
@@ -95,9 +91,8 @@ def test_every_icon_is_drawn_here(visit):
 
 @chapters_alone
 def test_formulas_are_laid_out_by_the_browser(visit):
-    page = visit.page
     boxes = evaluate_all(
-        page,
+        visit.page,
         ".math",
         """e => {
             const math = e.querySelector("math");
@@ -107,9 +102,9 @@ def test_formulas_are_laid_out_by_the_browser(visit):
     )
     assert [text for text, area in boxes if area < 20] == []
     if boxes:
-        assert page.evaluate("document.fonts.check('1em STIX Two Math subset')")
+        assert visit.page.evaluate("document.fonts.check('1em STIX Two Math subset')")
     # Nothing of TeX left in the prose.
-    prose = page.eval_on_selector(
+    prose = visit.page.eval_on_selector(
         "article",
         """article => {
             const copy = article.cloneNode(true);
@@ -121,9 +116,8 @@ def test_formulas_are_laid_out_by_the_browser(visit):
 
 
 def test_images_load_and_have_alternative_text(visit):
-    page = visit.page
     images = evaluate_all(
-        page,
+        visit.page,
         "img",
         "e => [e.src, e.naturalWidth, e.getAttribute('alt'),"
         " e.closest('article') !== null]",
@@ -136,9 +130,8 @@ def test_images_load_and_have_alternative_text(visit):
 
 
 def test_headings_are_in_order(visit):
-    page = visit.page
     levels = evaluate_all(
-        page,
+        visit.page,
         "h1, h2, h3, h4, h5, h6",
         "e => e.checkVisibility() ? Number(e.tagName[1]) : 0",
     )
@@ -148,38 +141,20 @@ def test_headings_are_in_order(visit):
     assert [step for step in steps if step[1] - step[0] > 1] == []
 
 
-@every_page
-def test_fits_a_phone(open_page, name):
-    page = open_page(name, **PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@every_page
-# Both colour schemes and both layouts; their product would take twice the time.
-@pytest.mark.parametrize(
-    "scheme, size", [("light", {}), ("dark", PHONE)], ids=["desk", "phone"]
-)
-def test_has_no_serious_barrier(open_page, name, scheme, size):
-    page = open_page(name, color_scheme=scheme, **size)
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    # What is folded away is read as well.
-    for button in page.locator("button.toggle-button:visible").all():
-        button.click()
-    page.evaluate(
-        "document.querySelectorAll('details').forEach(e => { e.open = true; })"
-    )
-    # It fades in: half-way, its colours are too pale.
-    page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
-    assert serious_barriers(page) == []
-
-
-def test_the_reader_can_change_the_theme(open_page):
-    page = open_page(ROOT, color_scheme="light")
-    theme = "document.documentElement.dataset.theme"
-    page.locator("button.theme-switch-button:visible").click()
-    assert page.evaluate(theme) == "dark"
-    page.reload()
-    assert page.evaluate(theme) == "dark"
+def test_internal_links_resolve(visit, site):
+    broken = []
+    for url in set(evaluate_all(visit.page, "a[href]", "e => e.href")):
+        if not url.startswith(site):
+            continue
+        path, fragment = urldefrag(url.removeprefix(site))
+        target = HTML / unquote(path.split("?")[0])
+        if not target.is_file():
+            broken.append(url)
+        elif target.suffix == ".html" and fragment:
+            ids = re.findall(r'\bid="([^"]+)"', target.read_text("utf-8"))
+            if unquote(fragment) not in ids:
+                broken.append(url)
+    assert broken == []
 
 
 @chapters_alone
@@ -198,33 +173,39 @@ def test_can_be_read_without_javascript(visit, open_page):
     assert [text for text in hidden if text] == []
 
 
-def test_internal_links_resolve(visit, site):
-    page, broken = visit.page, []
-    for url in set(evaluate_all(page, "a[href]", "e => e.href")):
-        if not url.startswith(site):
-            continue
-        path, fragment = urldefrag(url.removeprefix(site).split("?")[0])
-        target = HTML / unquote(path)
-        if not target.is_file():
-            broken.append(url)
-        elif target.suffix == ".html" and fragment:
-            ids = re.findall(r'\bid="([^"]+)"', target.read_text("utf-8"))
-            if unquote(fragment) not in ids:
-                broken.append(url)
-    assert broken == []
-
-
-@every_page
-def test_keyboard_can_skip_to_the_text(open_page, name):
-    page = open_page(name)
-    page.keyboard.press("Tab")
-    skip = page.locator(":focus")
+def test_keyboard_can_skip_to_the_text(visit):
+    visit.page.keyboard.press("Tab")
+    skip = visit.page.locator(":focus")
     assert skip.inner_text() == "Skip to main content"
-    page.wait_for_function(  # it slides in
+    visit.page.wait_for_function(  # it slides in
         "document.activeElement.getBoundingClientRect().top >= 0"
     )
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("#main-content$"))
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_url(re.compile("#main-content$"))
+
+
+# Both colour schemes and both layouts; their product would take twice the time.
+def test_has_no_barrier_on_a_desk(visit):
+    assert visit.page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert barriers(visit.page) == []
+
+
+def test_fits_a_phone_and_has_no_barrier_in_the_dark(visit):
+    visit.page.set_viewport_size(PHONE)
+    visit.page.emulate_media(color_scheme="dark")
+    visit.page.wait_for_function("document.documentElement.dataset.theme == 'dark'")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert barriers(visit.page) == []
+
+
+def test_the_reader_can_change_the_theme(open_page, site):
+    page = open_page("index.html", color_scheme="light")
+    page.wait_for_url(site + ROOT)  # the index leads to the root
+    theme = "document.documentElement.dataset.theme"
+    page.locator("button.theme-switch-button:visible").click()
+    assert page.evaluate(theme) == "dark"
+    page.reload()
+    assert page.evaluate(theme) == "dark"
 
 
 def test_keyboard_opens_the_search(open_page, site):

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 SETUP = """\
 # Installs the book's package and what it needs, where they are missing. The
 # torch, numpy and other packages that are here stay as they are.
+import re
 import subprocess
 import sys
 from importlib import invalidate_caches, metadata
