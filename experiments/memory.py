@@ -24,8 +24,8 @@ from experiments.training import Run
 BLOCK = {"stem": "cifar", "num_channels": 24, "growth_rate": 12, "bottleneck": 4}
 ARMS: dict[str, dict[str, Any]] = {
     "chapter_96": {"model": {}, "batch": [128, 1, 96, 96], "turns": 5},
-    "chapter_224": {"model": {}, "batch": [128, 1, 224, 224], "turns": 2},
-    "densenet_121": {"model": VARIANTS["121"], "batch": [16, 3, 224, 224], "turns": 3},
+    "chapter_224": {"model": {}, "batch": [128, 1, 224, 224], "turns": 1},
+    "densenet_121": {"model": VARIANTS["121"], "batch": [16, 3, 224, 224], "turns": 2},
     "bc_100_12": {
         "model": VARIANTS["BC-100-12"],
         "batch": [64, 3, 32, 32],
