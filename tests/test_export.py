@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import zipfile
-from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +23,6 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 EXPORTED = HTML / "notebooks"
 MYST = re.compile(r"\{[a-z][\w:.-]*\}`|^\s*[`~:]{3,}\{|:::|^\(.+\)=$", re.MULTILINE)
 HUB = address.Address("some-one", "dense.net")
-
-every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def environment():
@@ -67,6 +64,8 @@ HUANG = "[Huang et al. (2017)](https://doi.org/10.1109/CVPR.2017.243)"
     [
         ("{cite}`huang2017densely`.", f"[{HUANG}]."),
         ("{cite:t}`huang2017densely`", HUANG),
+        ("{cite}`ioffe2015batch`", "[[Ioffe and Szegedy (2015)](https://"),
+        ("{cite}`decock2011ames`", "[[De Cock (2011)](https://"),
         ("by {eq}`eq-b`", f"by [(3)]({PAGE_B}#equation-eq-b)"),
         ("[text](b.ipynb)", f"[text]({PAGE_B})"),
         ("[](b.ipynb)", f"[Page B]({PAGE_B})"),
@@ -95,7 +94,9 @@ HUANG = "[Huang et al. (2017)](https://doi.org/10.1109/CVPR.2017.243)"
     ],
 )
 def test_markdown_of_myst(references, myst, markdown):
-    assert plain.convert(myst, references) == (myst if markdown is None else markdown)
+    found = plain.convert(myst, references)
+    expected = myst if markdown is None else markdown
+    assert found.startswith(expected) if expected.endswith("//") else found == expected
     assert references.unknown == []
 
 
@@ -119,51 +120,6 @@ def test_without_an_address_there_are_no_links_to_pages(references):
     assert plain.convert("[t](b.ipynb), {eq}`eq-b`", references) == "t, (3)"
 
 
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("ioffe2015batch", "[Ioffe and Szegedy (2015)]("),
-        ("decock2011ames", "[De Cock (2011)](https://"),
-    ],
-)
-def test_citations_name_authors_and_year(references, key, text):
-    assert references.cite(key).startswith(text)
-
-
-class Anything(export.References):
-    """References that know every label and page."""
-
-    def numbered(self, label):
-        return "chapters/a", label, "1"
-
-    def link(self, target, text):
-        return f"[{text}](https://{target})"
-
-    def warn(self, what):
-        raise AssertionError(what)
-
-
-@every_chapter
-def test_chapters_lose_their_myst_and_nothing_else(path):
-    chapter = nbformat.read(path, as_version=4)
-    anything = Anything(environment(), "chapters/a", HUB.pages)
-    notebook = export.convert(deepcopy(chapter), anything)
-    nbformat.validate(notebook)
-    for was, cell in zip(chapter.cells, notebook.cells, strict=True):
-        if cell.cell_type == "markdown":
-            assert MYST.findall(cell.source) == []
-        elif export.FOLDED & {*was.metadata.get("tags", [])}:
-            title, source = cell.source.split("\n", 1)
-            assert title.startswith("# @title ") and source == was.source
-            assert cell.metadata.cellView == "form"
-            assert cell.metadata.jupyter.source_hidden
-        else:
-            assert cell == was
-        # What a cell prints in the book must be plain when it runs elsewhere.
-        printed = [output.get("data", {}) for output in cell.get("outputs", [])]
-        assert MYST.findall("".join(d.get("text/markdown", "") for d in printed)) == []
-
-
 def test_solutions_can_be_left_out():
     text = (
         "Ask.\n\n<details><summary>Hint: a</summary>\n\nThink.\n\n</details>\n\n"
@@ -185,28 +141,35 @@ def test_solutions_can_be_left_out():
 
 
 @pytest.mark.parametrize(
-    ("url", "owner_and_name"),
+    "url",
     [
-        ("https://github.com/some-one/dense.net.git", ("some-one", "dense.net")),
-        ("https://github.com/a/b/", ("a", "b")),
-        ("https://user:secret@github.com/a/b.git", ("a", "b")),
-        ("git@github.com:a/b.git", ("a", "b")),
-        ("ssh://git@github.com/a/b", ("a", "b")),
-        ("http://github.com/a/b", None),
-        ("https://example.org/a/b", None),
-        ("git@example.org:a/b.git", None),
-        ("https://github.com.example.org/a/b", None),
-        ("https://github.com:8443/a/b", None),
-        ("https://github.com/a/b/c", None),
-        ('https://github.com/a/b"><script>', None),
-        ("/a/folder", None),
-        ("", None),
+        "https://github.com/some-one/dense.net.git",
+        "https://user:secret@github.com/some-one/dense.net/",
+        "git@github.com:some-one/dense.net.git",
+        "ssh://git@github.com/some-one/dense.net",
     ],
 )
-def test_only_github_counts(url, owner_and_name):
-    found = address.parse(url)
-    assert found == (owner_and_name and address.Address(*owner_and_name))
-    assert "secret" not in f"{found and found.repository}"
+def test_github_counts_by_https_and_by_ssh(url):
+    assert address.parse(url) == HUB
+    assert HUB.repository == "https://github.com/some-one/dense.net"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://github.com/a/b",
+        "https://example.org/a/b",
+        "git@example.org:a/b.git",
+        "https://github.com.example.org/a/b",
+        "https://github.com:8443/a/b",
+        "https://github.com/a/b/c",
+        'https://github.com/a/b"><script>',
+        "/a/folder",
+        "",
+    ],
+)
+def test_nothing_else_counts(url):
+    assert address.parse(url) is None
 
 
 def test_address_comes_from_ci_or_else_from_origin(monkeypatch, tmp_path):
@@ -241,29 +204,25 @@ def labels(monkeypatch, found, source="chapters/a.ipynb"):
     app = SimpleNamespace(env=env, wheel="d2l_dense.whl")
     context = {"header_buttons": groups, "pathto": lambda name, resource: f"../{name}"}
     buttons.amend(app, "chapters/a", "page.html", context, None)
-    return {
-        button["label"]: button.get("url")
-        for group in context["header_buttons"]
-        for button in group["buttons"]
-    }
+    shown = [b for group in context["header_buttons"] for b in group["buttons"]]
+    return {button["label"]: button.get("url") for button in shown}
 
 
-def test_buttons_without_an_address(monkeypatch):
-    assert labels(monkeypatch, None) == {
+def test_buttons_offer_and_launch_the_exported_notebook(monkeypatch):
+    path = "some-one/dense.net/blob/gh-pages/notebooks/a.ipynb"
+    source = f"https://github.com/{path}".replace(":", "%3A").replace("/", "%2F")
+    downloads = {
         "download-notebook-button": "../notebooks/a.ipynb",
         "download-package-button": "../notebooks/d2l_dense.whl",
         "download-pdf-button": None,
     }
-    assert labels(monkeypatch, None, "a.md") == {"download-pdf-button": None}
-
-
-def test_buttons_launch_the_exported_notebook(monkeypatch):
-    found = labels(monkeypatch, HUB)
-    path = "some-one/dense.net/blob/gh-pages/notebooks/a.ipynb"
-    assert found["launch-colab"] == f"https://colab.research.google.com/github/{path}"
-    source = f"https://github.com/{path}".replace(":", "%3A").replace("/", "%2F")
-    assert found["launch-kaggle"] == f"https://kaggle.com/kernels/welcome?src={source}"
-    assert "launch-colab" not in labels(monkeypatch, HUB, "a.md")
+    launches = {
+        "launch-colab": f"https://colab.research.google.com/github/{path}",
+        "launch-kaggle": f"https://kaggle.com/kernels/welcome?src={source}",
+    }
+    assert labels(monkeypatch, None) == downloads
+    assert labels(monkeypatch, HUB) == downloads | launches
+    assert labels(monkeypatch, HUB, "a.md") == {"download-pdf-button": None}
 
 
 @pytest.mark.parametrize("found", [None, HUB], ids=["no address", "GitHub"])
@@ -352,16 +311,24 @@ def test_the_wheel_brings_every_record(built, tmp_path):
 
 
 @pytest.mark.pages
-@every_chapter
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_built_notebooks_are_the_chapters(built, path):
     notebook = nbformat.read(EXPORTED / path.name, as_version=4)
     nbformat.validate(notebook)
     chapter = nbformat.read(path, as_version=4)
     for was, cell in zip(chapter.cells, notebook.cells[2:], strict=True):
-        if cell.cell_type == "code":
-            assert cell.source.endswith(was.source)
-        else:
+        if cell.cell_type == "markdown":
             assert MYST.findall(cell.source) == []
+        elif export.FOLDED & {*was.metadata.get("tags", [])}:
+            title, source = cell.source.split("\n", 1)
+            assert title.startswith("# @title ") and source == was.source
+            assert cell.metadata.cellView == "form"
+            assert cell.metadata.jupyter.source_hidden
+        else:
+            assert cell.source == was.source
+        # What a cell prints in the book must be plain when it runs elsewhere.
+        printed = [output.get("data", {}) for output in cell.get("outputs", [])]
+        assert MYST.findall("".join(d.get("text/markdown", "") for d in printed)) == []
 
 
 @pytest.mark.pages
