@@ -177,7 +177,7 @@ def test_where_files_may_lie(places, contents, suffix):
             gzip.compress(b"short", mtime=0),
             "5 bytes that begin with b'short', of SHA256 ",
         ),
-        (gzip.compress(bytes(999, mtime=0))[:-9], "Compressed file ended before"),
+        (gzip.compress(bytes(999), mtime=0)[:-9], "Compressed file ended before"),
         (IncompleteRead(b"cut", 9), r"IncompleteRead\(3 bytes read, 9 more expected"),
     ],
 )
