@@ -21,14 +21,11 @@ def conv_block(
     Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
 
     Args:
-        in_channels: channels of the input.
         growth_rate: channels of the output (k in the paper).
         bottleneck: put a BN, ReLU and 1x1 convolution first, whose width is this
             many times `growth_rate` (4 in the paper); None leaves them out.
-        bias: whether the convolutions have a bias.
 
-    Source: Huang et al. (2017), section 3, "Composite function" and
-    "Bottleneck layers". Chapter: "Dense blocks".
+    Source: Huang et al. (2017), section 3. Chapter: "Dense blocks".
     """
     in_channels = checks.count("in_channels", in_channels)
     growth_rate = checks.count("growth_rate", growth_rate)
@@ -49,16 +46,13 @@ class DenseBlock(nn.Module):
     Shape: (N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)
 
     Args:
-        in_channels: channels of the input (C).
-        num_layers: number of layers.
         growth_rate, bottleneck, bias: as in `conv_block`.
         memory: what is kept for the backward pass. "plain": all that autograd
             keeps, quadratic in `num_layers`; "checkpoint": the features; "shared":
             the features and the bottlenecks' outputs, so that no convolution is
             computed twice. The results are the same.
 
-    Source: Huang et al. (2017), section 3, equation 2; Chen et al. (2016) and
-    Pleiss et al. (2017) for `memory`. Chapter: "Dense blocks".
+    Source: Huang et al. (2017), equation 2. Chapter: "Dense blocks".
     """
 
     def __init__(
@@ -73,14 +67,10 @@ class DenseBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.memory = checks.choice("memory", memory, MEMORY)
-        self.layers = nn.ModuleList()
+        self.layers, options = nn.ModuleList(), {"bottleneck": bottleneck, "bias": bias}
         self.out_channels = checks.count("in_channels", in_channels)
         for _ in range(checks.count("num_layers", num_layers)):
-            self.layers.append(
-                conv_block(
-                    self.out_channels, growth_rate, bottleneck=bottleneck, bias=bias
-                )
-            )
+            self.layers.append(conv_block(self.out_channels, growth_rate, **options))
             self.out_channels += int(growth_rate)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -113,10 +103,8 @@ POOLINGS = {
 class TransitionBlock(nn.Sequential):
     """Narrow the features to `out_channels` and halve their height and width.
 
-    Average pooling and a 1x1 convolution may change places: both take weighted
-    sums, one over pixels and the other over channels. The paper writes the
-    convolution first; here it comes last, on a quarter of the pixels, with equal
-    outputs.
+    Average pooling and a 1x1 convolution may change places: both take weighted sums.
+    The convolution, first in the paper, is last here, on a quarter of the pixels.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
 
@@ -147,8 +135,7 @@ class TransitionBlock(nn.Sequential):
 
 def imagenet_stem(in_channels: int, num_channels: int, bias: bool) -> nn.Sequential:
     """A quarter of the side: (N, in_channels, H, W) -> (N, num_channels, H/4, W/4)."""
-    # ReLU never decreases, so the maximum of ReLU is ReLU of the maximum: after
-    # the pooling, it has a quarter of the work.
+    # ReLU and the maximum may change places: after it, ReLU has a quarter of the work.
     return nn.Sequential(
         nn.Conv2d(in_channels, num_channels, 7, stride=2, padding=3, bias=bias),
         nn.BatchNorm2d(num_channels),

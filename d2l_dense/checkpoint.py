@@ -17,10 +17,7 @@ SAME_NUMBERS = {"memory", "root", "num_workers", "state"}
 
 
 def identity(trainer: Any, **parts: Any) -> dict[str, Any]:
-    """Return what tells a trainer's run from another, as plain values.
-
-    That is its arguments, those of its parts, the data's rows and the weights' shapes.
-    """
+    """Return what tells a run from others: arguments, data rows, shapes of weights."""
     names = "seed", "precision", "gradient_clip_val", "num_train_batches"
     run = {name: getattr(trainer, name) for name in names}
     run |= {k: type(v).__name__ for k, v in ({"schedule": None} | parts).items()}
@@ -64,8 +61,7 @@ def load(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
     """Return what `save` has written for this run; None if there is no file.
 
     Raises:
-        ValueError: if the file is damaged, is no checkpoint of ours, or belongs to
-            another run; it names the first key that differs and both values.
+        ValueError: if the file is damaged, or the first key in which its run differs.
     """
     check_folder(path.parent)  # before the first epoch, and not after it
     if not path.exists():

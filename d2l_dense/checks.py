@@ -6,28 +6,19 @@ from typing import Any
 
 
 def count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return a whole number, NumPy's among them, as a Python int.
-
-    Raises:
-        ValueError: if it is none, or less than `minimum`.
-    """
+    """Return a whole number, NumPy's among them, as an int; a ValueError if not one."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
     if number is None or number < minimum:
-        raise ValueError(
-            f"{name}={value!r}: expected a whole number, {minimum} or more"
-        )
+        expected = f"expected a whole number, {minimum} or more"
+        raise ValueError(f"{name}={value!r}: {expected}")
     return number
 
 
 def counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]:
-    """Return a sequence of whole numbers of 1 or more (of this length) as a tuple.
-
-    Raises:
-        ValueError: if it is none, or has another length.
-    """
+    """Return whole numbers of 1 or more, `length` of them, as a tuple."""
     try:
         numbers = tuple(count(name, value) for value in values)
     except (TypeError, ValueError):
@@ -39,11 +30,7 @@ def counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]
 
 
 def choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return one of some words.
-
-    Raises:
-        ValueError: if it is none of them; it lists them.
-    """
+    """Return one of some words; a ValueError if it is another."""
     choices = tuple(choices)
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")

@@ -33,9 +33,16 @@ class Summary(NamedTuple):
     macs: int
     activation_bytes: int
 
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Summary":
+        """Add up the columns of some rows."""
+        return cls(tuple(rows), *map(sum, list(zip(*rows, strict=True))[2:]))
+
     def by_stage(self) -> tuple[Row, ...]:
         """One row for each of "stem", "block1", "transition1", ..., "head"."""
-        return _merged(row._replace(name=row.name.split(".")[0]) for row in self.rows)
+        stages = groupby(self.rows, lambda row: row.name.split(".")[0])
+        sums = [(name, self.of([*rows])) for name, rows in stages]
+        return tuple(Row(name, s.rows[-1].shape, *s[1:]) for name, s in sums)
 
 
 class Peak(NamedTuple):
@@ -73,6 +80,23 @@ def block_parameters(
     return num_layers * (s * in_channels + f) + s * growth_rate * pairs
 
 
+def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a network; refuse those that it would refuse."""
+    for key in config:
+        checks.choice("config key", key, DEFAULTS)
+    net = {**DEFAULTS, **config}
+    for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
+        checks.count(name, net[name])
+    if net["bottleneck"] is not None:
+        checks.count("bottleneck", net["bottleneck"])
+    words = {"pool": ("avg", "max", "stride"), "stem": ("imagenet", "cifar")}
+    for name, choices in {**words, "memory": MEMORY}.items():
+        checks.choice(name, net[name], choices)
+    if not 0 < net["compression"] <= 1:
+        raise ValueError(f"compression={net['compression']}: expected 0 < theta <= 1")
+    return {**net, "arch": checks.counts("arch", net["arch"])}
+
+
 def summary(
     config: Mapping[str, Any],
     input_shape: Sequence[int],
@@ -93,104 +117,54 @@ def summary(
 
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
-    for key in config:
-        checks.choice("config key", key, DEFAULTS)
-    net = {**DEFAULTS, **config}
-    for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
-        checks.count(name, net[name])
-    checks.choice("pool", net["pool"], ("avg", "max", "stride"))
-    if not 0 < net["compression"] <= 1:
-        raise ValueError(f"compression={net['compression']}: expected 0 < theta <= 1")
-    arch = checks.counts("arch", net["arch"])
-    shape = checks.counts("input_shape", input_shape, length=4)
-    if shape[1] != net["in_channels"]:
+    net = _checked(config)
+    n, c, h, w = checks.counts("input_shape", input_shape, length=4)
+    if c != net["in_channels"]:
         expected = f"(N, {net['in_channels']}, H, W)"
         raise ValueError(f"input_shape={input_shape!r}: expected {expected}")
-    k, bias, bottleneck = net["growth_rate"], net["bias"], net["bottleneck"]
+    k, bias, stem_channels = net["growth_rate"], net["bias"], net["num_channels"]
+    inner = (net["bottleneck"] or 0) * k  # width of the bottleneck
+    rows = []
 
-    counter = _Counter(shape, bytes_per_element)
-    counter.stem(net["stem"], net["num_channels"], bias)
-    for i, num_layers in enumerate(arch, start=1):
+    def add(name, norms, weights, biases, pixels, kept, indices=0):
+        """Note channels normalized, weights, pixels that each meets, numbers kept."""
+        parameters = 2 * norms + weights + biases
+        memory = n * (bytes_per_element * kept + 8 * indices)
+        rows.append(Row(name, (c, h, w), parameters, n * pixels * weights, memory))
+
+    weights, c = c * stem_channels, stem_channels
+    if net["stem"] == "cifar":
+        add("stem", 0, 9 * weights, bias * c, h * w, c * h * w)
+    else:  # 7x7 convolution, BN, max pooling; both halve the side, rounding up
+        before = -(-h // 2) * -(-w // 2)
+        h, w = -(-h // 4), -(-w // 4)
+        pooled = c * h * w
+        add("stem", c, 49 * weights, bias * c, before, 2 * c * before + pooled, pooled)
+    for i, num_layers in enumerate(net["arch"], start=1):
         for j in range(1, num_layers + 1):
-            counter.layer, reads = f"block{i}.layer{j}", counter.shape[0]
-            counter.norm()
-            if bottleneck is not None:
-                counter.conv(checks.count("bottleneck", bottleneck) * k, 1, bias=bias)
-                counter.norm()
-            counter.conv(k, 3, bias=bias, kept=False)
-            counter.write(reads + k)  # concatenation
-        if i < len(arch):
-            counter.layer = f"transition{i}"
-            narrow = int(counter.shape[0] * net["compression"])
-            counter.norm()
-            if not pool_first:
-                counter.conv(narrow, 1, bias=bias)
-            counter.pool(net["pool"], *(side // 2 for side in counter.shape[1:]))
-            if pool_first:
-                counter.conv(narrow, 1, bias=bias)
-            if not all(counter.shape):
-                raise ValueError(
-                    f"input_shape={input_shape!r}: {counter.layer} makes "
-                    f"{counter.shape}; take larger images or a larger compression"
-                )
-    counter.layer = "head"
-    counter.norm()
-    counter.pool("avg", 1, 1)
-    counter.conv(net["num_classes"], 1, bias=True, kept=False)
-    return _summed(_merged(counter.rows))
-
-
-class _Counter:
-    """Follows the shape through a network and writes a row for each operation."""
-
-    def __init__(self, input_shape, bytes_per_element):
-        self.n, *shape = input_shape
-        self.shape, self.size = tuple(shape), bytes_per_element
-        self.layer, self.rows = "stem", []
-
-    def write(self, c, parameters=0, macs=0, size=None):
-        """Note an output of c channels, kept in `size` bytes an element."""
-        self.shape = (c, *self.shape[1:])
-        kept = self.n * prod(self.shape) * (self.size if size is None else size)
-        self.rows.append(Row(self.layer, self.shape, parameters, macs, kept))
-
-    def conv(self, out, kernel, stride=1, bias=False, kept=True):
-        c, h, w = self.shape
-        self.shape = (c, -(-h // stride), -(-w // stride))  # padded, so rounded up
-        weights = c * out * kernel**2
-        macs = weights * self.n * prod(self.shape[1:])
-        self.write(out, weights + bias * out, macs, None if kept else 0)
-
-    def norm(self):
-        self.write(self.shape[0], 2 * self.shape[0])
-
-    def pool(self, kind, h, w):
-        self.shape = (self.shape[0], h, w)
-        # Max pooling keeps an index as well; every second pixel is a view.
-        sizes = {"avg": self.size, "max": self.size + 8, "stride": 0}
-        self.write(self.shape[0], size=sizes[kind])
-
-    def stem(self, kind, out, bias):
-        if checks.choice("stem", kind, ("imagenet", "cifar")) == "cifar":
-            self.conv(out, 3, bias=bias)
-            return
-        self.conv(out, 7, stride=2, bias=bias)
-        self.norm()
-        self.pool("max", *(-(-side // 2) for side in self.shape[1:]))
-
-
-def _merged(rows):
-    """Sum neighbours of one name; the last one's shape is the result's."""
-    merged = []
-    for name, group in groupby(rows, lambda row: row.name):
-        group = list(group)
-        merged.append(Row(name, group[-1].shape, *_summed(group)[1:]))
-    return tuple(merged)
-
-
-def _summed(rows):
-    columns = list(zip(*rows, strict=True))[2:]
-    return Summary(tuple(rows), *map(sum, columns))
+            weights = (c + 9 * k) * inner if inner else 9 * c * k
+            norms, c = c + inner, c + k
+            kept = (norms + inner + c) * h * w  # BN, bottleneck, concatenation
+            name = f"block{i}.layer{j}"
+            add(name, norms, weights, bias * (inner + k), h * w, kept)
+        if i == len(net["arch"]):
+            break
+        before, norms, name = h * w, c, f"transition{i}"
+        c, h, w = int(c * net["compression"]), h // 2, w // 2
+        if not c * h * w:
+            raise ValueError(
+                f"input_shape={input_shape!r}: {name} makes {(c, h, w)}; take larger "
+                "images or a larger compression"
+            )
+        convolved = h * w if pool_first else before
+        pooled = (norms if pool_first else c) * h * w * (net["pool"] != "stride")
+        kept = norms * before + c * convolved + pooled
+        indices = pooled if net["pool"] == "max" else 0
+        add(name, norms, norms * c, bias * c, convolved, kept, indices)
+    norms, before, classes = c, h * w, net["num_classes"]
+    c, h, w = classes, 1, 1
+    add("head", norms, norms * classes, classes, 1, norms * before + norms)
+    return Summary.of(rows)
 
 
 def peak(
@@ -246,24 +220,20 @@ def _moments(
     These are the gradients of later parameters, and an image's activations: what all
     stages so far have kept, and what this one needs for a moment.
     """
-    config = {**DEFAULTS, **config}
-    memory = checks.choice("memory", config["memory"], MEMORY)
-    net = summary(config, (1, *image), bytes_per_element=size)
-    kept, before, gradients = 0, tuple(image), 4 * net.parameters
-    k, inner = (
-        config["growth_rate"],
-        (config["bottleneck"] or 0) * config["growth_rate"],
-    )
-    for row in net.by_stage():
-        if memory == "plain":
+    net = _checked(config)
+    counted = summary(config, (1, *image), bytes_per_element=size)
+    lean, k = net["memory"] != "plain", net["growth_rate"]
+    inner = (net["bottleneck"] or 0) * k
+    kept, before, gradients = 0, tuple(image), 4 * counted.parameters
+    for row in counted.by_stage():
+        pixels = prod(row.shape[1:])
+        if not lean:
             kept += row.activation_bytes
         elif row.name.startswith("block"):  # outputs of layers, perhaps of bottlenecks
-            each = k + inner if memory == "shared" else k
-            layers = (row.shape[0] - before[0]) // k
-            kept += size * layers * each * prod(row.shape[1:])
-        working = _working(row, before, k, inner or None, memory != "plain")
-        yield row.name, gradients, kept + size * working
-        if memory != "plain":
+            each = k + inner if net["memory"] == "shared" else k
+            kept += size * (row.shape[0] - before[0]) // k * each * pixels
+        yield row.name, gradients, kept + size * _working(row, before, k, inner, lean)
+        if lean:
             kept += size * prod(row.shape)  # the next stage reads it
         gradients -= 4 * row.parameters
         before = row.shape

@@ -55,8 +55,7 @@ class DenseNet(d2l.Classifier):
             multiples of `growth_rate`; None leaves it out.
         compression: share of the channels that a transition keeps (theta).
         pool: pooling of the transitions, as in `TransitionBlock`.
-        memory: as in `DenseBlock`; stem, transitions and head are checkpointed
-            unless it is "plain".
+        memory: as in `DenseBlock`; unless "plain", the other stages are checkpointed.
         bias: whether the convolutions have a bias, as D2L's have.
         stem: "imagenet", 7x7 convolution and max pooling, a quarter of the side;
             or "cifar", a 3x3 convolution that keeps it.
@@ -65,10 +64,6 @@ class DenseNet(d2l.Classifier):
 
     The five positional arguments and the default, with its 758,226 parameters,
     are D2L's. Convolutions start from He's initialization.
-
-    Raises:
-        ValueError: if an argument is out of range; it names the argument, its
-            value and what is allowed.
 
     Source: Huang et al. (2017), sections 3 and 4.2; D2L, section 8.7.
     Chapter: "The model".
@@ -129,12 +124,7 @@ class DenseNet(d2l.Classifier):
         self.apply(initialize)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the logits of a batch of images.
-
-        Raises:
-            ValueError: if the images have another shape or type, or are too small for
-                so many blocks.
-        """
+        """Return the logits of a batch; a ValueError if the images do not fit."""
         if X.ndim != 4 or X.shape[1] != self.in_channels or not X.is_floating_point():
             raise ValueError(
                 f"images of shape {tuple(X.shape)}, {X.dtype}: expected floats of "
@@ -155,11 +145,7 @@ class DenseNet(d2l.Classifier):
 
     @classmethod
     def variant(cls, name: str, **overrides: Any) -> "DenseNet":
-        """Return a network of `VARIANTS`; `overrides` are arguments of `DenseNet`.
-
-        Raises:
-            ValueError: if there is no such variant; it lists those that exist.
-        """
+        """Return a network of `VARIANTS`; `overrides` are arguments of `DenseNet`."""
         return cls(**VARIANTS[checks.choice("variant", name, VARIANTS)] | overrides)
 
     def load_torchvision(self, weights: Mapping[str, Any] | nn.Module) -> None:
@@ -172,7 +158,6 @@ class DenseNet(d2l.Classifier):
 
         Raises:
             ValueError: if they do not fit; it names the first key and both shapes.
-                Or if no torchvision network is of this form.
         """
         if isinstance(weights, nn.Module):
             weights = weights.state_dict()
@@ -197,16 +182,11 @@ class DenseNet(d2l.Classifier):
         self.load_state_dict({name: found[their_name] for name, their_name in names})
 
     def to_torchvision(self) -> dict[str, Tensor]:
-        """Return the weights under torchvision's names, for its `load_state_dict`.
-
-        Raises:
-            ValueError: if no torchvision network is of this form.
-        """
+        """Return the weights under torchvision's names, for its `load_state_dict`."""
         if self.bottleneck is None or self.stem != "imagenet" or self.bias:
             raise ValueError(
                 f"bottleneck={self.bottleneck}, stem={self.stem!r}, bias={self.bias}: "
-                "expected a bottleneck, stem='imagenet' and bias=False, as "
-                "torchvision's networks have"
+                "expected a bottleneck, stem='imagenet' and bias=False"
             )
         with torch.device("meta"):  # for its names alone, in the order of the layers
             theirs = torchvision.models.DenseNet(block_config=self.arch).state_dict()

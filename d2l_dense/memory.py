@@ -45,14 +45,12 @@ def training_peak(
     """Estimate the bytes at the peak of a training step, by category and in "total".
 
     PyTorch's `MemTracker` follows fake tensors, which have a shape and no content:
-    nothing is allocated and no GPU is needed. It cannot see the workspaces of cuDNN
-    or oneDNN, or fragmentation.
+    nothing is allocated. It cannot see workspaces of cuDNN, or fragmentation.
 
     Args:
         net: any network on any device, "meta" among them; it stays as it is.
         input_shape: (N, C, H, W), or whatever the net takes.
-        optimizer: makes the optimizer from the parameters, such as
-            `torch.optim.SGD`; None takes the net's own, or plain SGD.
+        optimizer: makes one from the parameters; None: the net's own, or plain SGD.
         autocast: the type of mixed precision, such as `torch.bfloat16`.
 
     Chapter: "Is this really the case?".
@@ -88,12 +86,7 @@ def measure(
 
     On CUDA the allocator's statistics are read, and "reserved" is what it took from
     the device; on a CPU the profiler's list of allocations is added up (`timeline`).
-
-    Args:
-        net, batch: the network and (X, y), on one device.
-        optimizer, autocast: as in `training_peak`.
-
-    Chapter: "Is this really the case?".
+    Network and batch (X, y) are on one device; the rest is as in `training_peak`.
     """
     X, y = batch
     if not X.is_cuda:
@@ -148,12 +141,10 @@ def _copy(net: nn.Module, fake: bool) -> nn.Module:
 
 def _optimizer(net: nn.Module, make: MakeOptimizer | None) -> Optimizer:
     """The optimizer, with its state as after a first step."""
-    if make is not None:
-        optimizer = make(net.parameters())
-    elif isinstance(net, d2l.Module):
+    if make is None and isinstance(net, d2l.Module):
         optimizer = net.configure_optimizers()
     else:
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        optimizer = (make or torch.optim.SGD)(net.parameters())
     for parameter in net.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

@@ -17,7 +17,6 @@ class DenseMLP(d2l.Module):
     Shape: (N, num_inputs) -> (N, 1)
 
     Args:
-        num_inputs: number of features.
         growth_rate: outputs that each layer appends (k).
         arch: number of layers of each dense block; () leaves a linear model.
         lr: learning rate of AdamW, or its peak if the trainer has a schedule.
@@ -28,9 +27,6 @@ class DenseMLP(d2l.Module):
         weight_decay: of AdamW.
         l1: penalty on the sum of the absolute weights, added in training.
         beta: errors beyond it count linearly, in units of the target.
-
-    Raises:
-        ValueError: if an argument is out of range; it names it.
 
     Source: Huang et al. (2017), equation 2. Chapter: "A Dense MLP for House Prices".
     """
@@ -74,15 +70,13 @@ class DenseMLP(d2l.Module):
                 width += growth_rate
             self.blocks.append(layers)
         self.head = nn.Linear(width, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, X: Tensor) -> Tensor:
         if self.norm and self.training and X.shape[0] == 1:
-            raise ValueError(
-                "norm=True cannot train on a batch of one: choose another batch_size, "
-                "or drop_last=True in the DataLoader"
-            )
+            advice = "choose another batch_size, or drop_last=True in the DataLoader"
+            raise ValueError(f"norm=True cannot train on a batch of one: {advice}")
         X = self.stem(X)  # (N, kept)
         for i, layers in enumerate(self.blocks):
             if i:

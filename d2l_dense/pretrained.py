@@ -18,10 +18,6 @@ def trained_densenet(path: str | Path = FILE) -> tuple[DenseNet, records.Record]
     The weights of convolutions are stored in half precision and come back in single
     precision. `python -m experiments.weights` writes the file.
 
-    Raises:
-        FileNotFoundError: if the file is not there.
-        ValueError: if the file is not the one that SHA256 names.
-
     Chapter: "What does it get wrong?".
     """
     data = Path(path).read_bytes()

@@ -32,8 +32,7 @@ def recompute(module: nn.Module, *features: Tensor) -> Tensor:
 
     Shape: each (N, C_i, H, W), together (N, C, H, W) -> that of module(X)
 
-    Source: Chen et al. (2016); PyTorch issue 96136.
-    Chapter: "Checkpointing: change the call".
+    Source: Chen et al. (2016). Chapter: "Checkpointing: change the call".
     """
     passes = count()
 

@@ -74,10 +74,7 @@ class Trainer(d2l.HyperParameters):
         return kept | {"hparams": kept}
 
     def fit(self, model: d2l.Module, data: d2l.DataModule) -> list[dict[str, float]]:
-        """Train, and return the history: one dict an epoch.
-
-        Keys: epoch, lr (at first), seconds, averages over examples (train_*, val_*).
-        """
+        """Train; return a dict an epoch: epoch, lr, seconds, averages over examples."""
         self.prepare_data(data)
         self.prepare_model(model)
         for epoch in range(len(self.history), self.max_epochs):
@@ -161,11 +158,12 @@ class Trainer(d2l.HyperParameters):
                 self.fabric.clip_gradients(self._wrapped, self.optim, **options)
             self.optim.step()
         except RuntimeError as error:
-            if "out of memory" in str(error) or "can't allocate memory" in str(error):
-                what = f"out of memory with a batch of shape {tuple(batch[0].shape)}"
-                advice = "take a smaller batch, or memory='shared'"
-                raise MemoryError(f"{what}: {advice}") from error
-            raise
+            if "out of memory" not in str(error) and "can't allocate" not in str(error):
+                raise
+            raise MemoryError(
+                f"out of memory with a batch of shape {tuple(batch[0].shape)}: take a "
+                "smaller batch, or memory='shared'"
+            ) from error
         self.train_batch_idx += 1
         if self.train_batch_idx % self.num_train_batches % 50 == 0:  # seldom: it waits
             self.check_finite({"loss": loss.item()})
@@ -242,9 +240,6 @@ def to_device(model: nn.Module, device: torch.device) -> None:
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler:
-    """Warm up to the optimizer's learning rate, then anneal to almost nothing.
-
-    Source: Smith and Topin (2018). Chapter: "Training".
-    """
+    """Warm up to the optimizer's rate, then anneal: Smith and Topin (2018)."""
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     return OneCycleLR(optimizer, peaks, total_steps=num_steps, cycle_momentum=False)
