@@ -270,7 +270,7 @@ def test_equals_torchvisions(name):
     theirs = getattr(torchvision.models, f"densenet{name}")(weights=None).double()
     ours = DenseNet.variant(name).double()
     ours.load_torchvision(theirs.state_dict())
-    optimizers = [torch.optim.SGD(net.parameters(), lr=0.01) for net in (ours, theirs)]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=1e-4) for net in (ours, theirs)]
     for _ in range(3):
         X = torch.rand(2, 3, 64, 64, dtype=torch.float64)
         assert_same_step(ours, theirs, X)
