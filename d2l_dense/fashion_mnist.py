@@ -38,7 +38,7 @@ class FashionMNIST(d2l.FashionMNIST):
     The validation split holds the last 500 training images of each class. Images
     rest in memory as uint8 and become floats in [0, 1] a batch at a time.
 
-    Batches: X (N, 1, *resize) float32, y (N,) int64
+    Batches: X (N, 1, H, W) float32, y (N,) int64
 
     Args:
         batch_size: images a batch.
