@@ -43,7 +43,7 @@ def overview(device: str, folder: Path) -> str:
     """A table: of each arm, what is recorded on this type of device, and the rest."""
     rows = []
     for name in sorted(ARMS):
-        wanted = {0} if name in ("memory", "reuse") else {0, 1, 2}
+        wanted = {0} if name in ("memory", "reuse", "housing_depth") else {0, 1, 2}
         for arm in ARMS[name]:
             runs = records.load(name, arm, device, folder)
             seeds = [run["seed"] for run in runs]

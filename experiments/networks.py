@@ -148,24 +148,30 @@ class MLP(d2l.Module):
 
 
 def perceptron(arm: str, d: int, settings: dict[str, Any]) -> d2l.Module:
-    """The network of an arm of exercise 5: as many parameters as its width allows."""
-    options, residual = dict(settings), arm == "residual_mlp"
-    k, n = options.pop("growth_rate"), options.pop("num_layers")
+    """The network of an arm of exercise 5, for d inputs.
+
+    Its width is the one that comes nearest to a number of parameters: that in the
+    settings, or else that of a dense MLP of the settings' growth rate.
+    """
+    kind, options = arm.split("_")[0], dict(settings)
+    n, k = options.pop("num_layers"), options.pop("growth_rate", None)
+    budget = options.pop("parameters", None) or dense_parameters(d, k, n)
     arch = (n,) if n else ()
-    if arm in ("dense_mlp", "linear"):
-        return DenseMLP(d, k, arch, **options)
 
     def parameters(width: int) -> int:
-        if arm == "stem_mlp":
+        if kind in ("dense", "linear"):
+            return dense_parameters(d, width, n)
+        if kind == "stem":
             return (d + 1) * width + dense_parameters(width, k, n)
-        squares = n if residual else n - 1
+        squares = n if kind == "residual" else n - 1
         return (d + 1) * width + squares * (width + 1) * width + width + 1
 
-    target = dense_parameters(d, k, n)
-    width = min(range(1, 257), key=lambda width: abs(parameters(width) - target))
-    if arm == "stem_mlp":
+    width = min(range(1, 257), key=lambda width: abs(parameters(width) - budget))
+    if kind in ("dense", "linear"):
+        return DenseMLP(d, width, arch, **options)
+    if kind == "stem":
         return DenseMLP(d, k, arch, stem=width, **options)
-    return MLP(d, width, n, residual, **options)
+    return MLP(d, width, n, kind == "residual", **options)
 
 
 def dense_parameters(d: int, k: int, num_layers: int) -> int:

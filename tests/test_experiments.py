@@ -10,12 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import (
-    randomise,
-    small_fashion_mnist,
-    small_house_prices,
-    without_seconds,
-)
+from helpers import randomise, small_fashion_mnist, small_house_prices, without_seconds
 
 from d2l_dense import AmesHousing, FashionMNIST, cost, house_prices, records
 from d2l_dense.recompute import MEMORY
@@ -25,7 +20,7 @@ from experiments.networks import dense_parameters, perceptron
 from experiments.provenance import provenance
 from experiments.training import Run
 
-COMPARED = housing.COMPARED
+COMPARED, DEPTHS = housing.COMPARED, housing.DEPTHS
 FULL = dict(COMPARED)
 TINY = {
     "model": {"num_channels": 4, "growth_rate": 2, "arch": [1, 1], "lr": 0.1},
@@ -60,9 +55,9 @@ def recorded(folder, *names):
 # The command
 
 
-def test_a_run_is_recorded(experiment, tmp_path, capsys):
-    options = "--device", "cpu", "--precision", "32-true", "--note", "a note"
-    experiment("densenet", "--arms", "ours", *options)
+def test_a_run_is_recorded_once(experiment, tmp_path, monkeypatch, capsys):
+    arguments = "densenet", "--arms", "ours", "--note", "a note"
+    experiment(*arguments, "--device", "cpu", "--precision", "32-true")
     (record,) = recorded(tmp_path, "densenet")
     assert (record["arm"], record["seed"]) == ("ours", 0)
     assert record["note"] == "a note"
@@ -76,16 +71,16 @@ def test_a_run_is_recorded(experiment, tmp_path, capsys):
     assert record["val_loss"] == pytest.approx(record["history"][-1]["val_loss"])
     assert "wrote densenet-ours-0-cpu.json" in capsys.readouterr().out
 
-
-def test_what_is_recorded_is_not_run_again(experiment, tmp_path, monkeypatch, capsys):
-    experiment("densenet", "--arms", "d2l")
-    place = next((tmp_path / "results").iterdir())
-    before = place.read_bytes()
     monkeypatch.setattr(training, "execute", lambda run: pytest.fail("it ran"))
-    capsys.readouterr()
-    experiment("densenet", "--arms", "d2l")
-    assert capsys.readouterr().out == f"{place.name} is there\n"
-    assert place.read_bytes() == before
+    experiment(*arguments, "--precision", "32-true")
+    assert capsys.readouterr().out == "densenet-ours-0-cpu.json is there\n"
+    assert recorded(tmp_path, "densenet") == [record]
+    words = (
+        "^densenet ours is recorded with precision 32-true, and this run would have "
+        "bf16-mixed: set --precision 32-true, or other --results$"
+    )
+    with pytest.raises(ValueError, match=words):
+        experiment("densenet", "--precision", "bf16-mixed")
 
 
 def test_seeds_and_arms(experiment, monkeypatch):
@@ -98,18 +93,6 @@ def test_seeds_and_arms(experiment, monkeypatch):
     monkeypatch.setattr(training, "execute", execute)
     experiment("densenet", "--arms", "d2l", "ours", "--seeds", 2)
     assert ran == [("d2l", 0), ("ours", 0), ("d2l", 1), ("ours", 1)]
-
-
-def test_a_record_of_another_precision_is_refused(experiment, monkeypatch):
-    experiment("densenet", "--arms", "d2l", "--precision", "bf16-mixed")
-    monkeypatch.setattr(training, "execute", lambda run: pytest.fail("it ran"))
-    words = (
-        "^densenet d2l is recorded with precision bf16-mixed, and this run would have "
-        "32-true: set --precision bf16-mixed, or other --results$"
-    )
-    for arms in (["d2l"], ["ours", "d2l"]):
-        with pytest.raises(ValueError, match=words):
-            experiment("densenet", "--precision", "32-true", "--arms", *arms)
 
 
 def test_the_mirroring_is_off_when_training_pictures_are_scored(
@@ -173,23 +156,19 @@ def test_a_folder_that_cannot_be_written_is_seen_before_the_work(experiment, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["resnet"], "invalid choice: 'resnet'"),
-        (["densenet", "--source", "kaggle"], "--source and --submit FILE --source ka"),
-        (["housing", "--submit", "x.csv"], "--submit FILE --source kaggle are for"),
-        (["densenet", "--seeds", "two"], "invalid int value: 'two'"),
+        ("resnet", "invalid choice: 'resnet'"),
+        ("densenet --source kaggle", "--source and --submit FILE --source kaggle"),
+        ("housing_depth --source kaggle", "--source and --submit FILE --source kagg"),
+        ("housing --submit x.csv", "--submit FILE --source kaggle are for housing"),
+        ("densenet --seeds two", "invalid int value: 'two'"),
+        ("densenet --seeds 0", "--seeds=0: expected a whole number"),
+        ("densenet --arms a", "--arms='a': expected one of ours, d2l"),
     ],
 )
 def test_options_that_do_not_fit(experiment, capsys, arguments, words):
-    with pytest.raises(SystemExit):
-        experiment(*arguments)
-    assert words in capsys.readouterr().err
-
-
-def test_arms_and_seeds_that_are_none(experiment):
-    with pytest.raises(ValueError, match="--arms='theirs': expected one of ours, d2l"):
-        experiment("densenet", "--arms", "ours", "theirs")
-    with pytest.raises(ValueError, match="--seeds=0: expected a whole number"):
-        experiment("densenet", "--seeds", 0)
+    with pytest.raises((SystemExit, ValueError)) as refused:
+        experiment(*arguments.split())
+    assert words in capsys.readouterr().err + str(refused.value)
 
 
 def test_the_list_of_experiments(capsys, monkeypatch, tmp_path):
@@ -301,11 +280,16 @@ def small_housing(experiment, tmp_path, monkeypatch):
     frame = house_prices._ames_sales()
     small_house_prices(tmp_path / "data", monkeypatch, frame)
     monkeypatch.setattr(house_prices, "_ames_sales", lambda: frame[:80].copy())
-    for arm, full in COMPARED.items():
-        short = {"trials": 2, "inner_folds": 2, "data": full["data"] | {"num_folds": 2}}
-        short["max_epochs"] = full["max_epochs"] and 2
-        monkeypatch.setitem(COMPARED, arm, full | short)
-    return lambda *arguments: experiment("housing", *arguments)
+    for arms in (COMPARED, DEPTHS):
+        for arm, full in arms.items():
+            short = {
+                "trials": 2,
+                "inner_folds": 2,
+                "max_epochs": full["max_epochs"] and 2,
+            }
+            short["data"] = full["data"] | {"num_folds": 2}
+            monkeypatch.setitem(arms, arm, full | short)
+    return experiment
 
 
 @pytest.mark.parametrize(
@@ -314,7 +298,7 @@ def small_housing(experiment, tmp_path, monkeypatch):
 )
 def test_a_miniature_of_exercise_5(small_housing, tmp_path, name, arms):
     source = "kaggle" if name == "housing_kaggle" else "ames"
-    small_housing("--source", source, "--arms", *arms)
+    small_housing("housing", "--source", source, "--arms", *arms)
     found = recorded(tmp_path, name)
     assert {record["arm"] for record in found} == {*arms}
     data = AmesHousing(source=source, num_folds=2, root=tmp_path / "data")
@@ -336,29 +320,43 @@ def test_a_miniature_of_exercise_5(small_housing, tmp_path, name, arms):
             assert json.dumps(committed["configuration"]) == full
 
 
-def test_another_seed_takes_the_settings_that_were_found(
-    small_housing, tmp_path, monkeypatch
-):
-    small_housing("--arms", "dense_mlp")
-    monkeypatch.setattr(housing, "search", lambda *_: pytest.fail("searched again"))
-    small_housing("--arms", "dense_mlp", "--seeds", 2)
-    first, second = recorded(tmp_path, "housing")
+def test_settings_that_were_found_are_taken(small_housing, tmp_path, monkeypatch):
+    small_housing("housing", "--arms", "dense_mlp", "ridge")
+    monkeypatch.setattr(housing, "search", lambda *_: {"settings": {"alpha": 5}})
+    small_housing("housing", "--arms", "dense_mlp", "--seeds", 2)
+    first, second, ridge = recorded(tmp_path, "housing")
     settings = [[fold["settings"] for fold in r["folds"]] for r in (first, second)]
     assert settings[0] == settings[1]
     assert first["errors"] != second["errors"]
 
+    # But not for another configuration.
+    monkeypatch.setitem(COMPARED, "ridge", COMPARED["ridge"] | {"trials": 1})
+    found = housing.execute(Run("housing", "ridge", 0, "cpu", tmp_path / "runs"))
+    assert [fold["settings"] for fold in found["folds"]] == [{"alpha": 5}] * 2
+    assert ridge["folds"][0]["settings"] != {"alpha": 5}
 
-def test_settings_found_for_another_configuration_are_not_taken(
-    small_housing, tmp_path, monkeypatch
-):
-    small_housing("--arms", "ridge")
-    for path in (tmp_path / "results").iterdir():
-        path.unlink()
-    other = COMPARED["ridge"] | {"space": {"alpha": [5]}}
-    monkeypatch.setitem(COMPARED, "ridge", other)
-    small_housing("--arms", "ridge")
-    (record,) = recorded(tmp_path, "housing")
-    assert [fold["settings"] for fold in record["folds"]] == [{"alpha": 5}] * 2
+
+def test_a_miniature_of_depth(small_housing, tmp_path):
+    small_housing("housing_depth", "--arms", "dense_2", "residual_8", "plain_8")
+    dense, plain, residual = recorded(tmp_path, "housing_depth")
+    assert plain["configuration"] == DEPTHS["plain_8"]
+    assert len(records.difference([dense], [plain], "rmse").values) == 2
+    for record in (dense, plain, residual):
+        rates = [fold["settings"]["lr"] for fold in record["folds"]]
+        assert rates[0] != rates[1]  # a fold draws its own
+
+
+@pytest.mark.parametrize("arm", DEPTHS)
+@pytest.mark.parametrize("num_inputs", [250, 256])
+def test_networks_of_all_depths_have_as_many_parameters(arm, num_inputs):
+    settings = housing.draw(DEPTHS[arm]["space"], np.random.default_rng(0))
+    net = perceptron(arm, num_inputs, settings)
+    kind, depth = arm.split("_")
+    layers = net.blocks[0] if kind == "dense" else net.layers
+    assert len(layers) == int(depth)
+    count = sum(p.numel() for p in net.parameters())
+    assert count == pytest.approx(6500, rel=0.04)
+    assert net(torch.zeros(2, num_inputs)).shape == (2, 1)
 
 
 def test_a_search_sees_no_row_but_its_own(monkeypatch):
@@ -384,11 +382,13 @@ def test_a_search_sees_no_row_but_its_own(monkeypatch):
 
 def test_draws_lie_in_their_space_and_are_the_same_for_all_networks():
     draws = {}
-    for arm, configuration in COMPARED.items():
+    for arm, configuration in {**COMPARED, **DEPTHS}.items():
         random = np.random.default_rng(0)
         draws[arm] = [housing.draw(configuration["space"], random) for _ in range(50)]
     assert draws["dense_mlp"] == draws["plain_mlp"] == draws["residual_mlp"]
     assert draws["dense_mlp"] == draws["stem_mlp"]
+    rates = [[settings["lr"] for settings in draws[arm]] for arm in DEPTHS]
+    assert rates == 12 * rates[:1]
     for settings in draws["dense_mlp"]:
         assert 0.002 <= settings["lr"] <= 0.01 and settings["dropout"] in (0, 0.1, 0.2)
         assert (settings["l1"] == 0) != (settings["weight_decay"] == 0)
@@ -423,7 +423,7 @@ def test_the_residual_network_by_hand():
 
 def test_a_submission(small_housing, tmp_path, monkeypatch):
     place = tmp_path / "submission.csv"
-    small_housing("--source", "kaggle", "--submit", place)
+    small_housing("housing", "--source", "kaggle", "--submit", place)
     table = pd.read_csv(place)
     assert list(table) == ["Id", "SalePrice"]
     assert table["Id"].tolist() == list(range(61, 81))
@@ -436,7 +436,7 @@ def test_a_submission(small_housing, tmp_path, monkeypatch):
     monkeypatch.setattr(housing, "fit", fit)
     monkeypatch.setattr(housing, "search", lambda *_: {"settings": {}})
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="not a finite"):
-        small_housing("--source", "kaggle", "--submit", place)
+        small_housing("housing", "--source", "kaggle", "--submit", place)
     assert place.read_bytes() == before
 
 
