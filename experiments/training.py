@@ -1,16 +1,14 @@
 """The networks trained on Fashion-MNIST: experiments, their arms, and one run.
 
-- densenet: the chapter's model by two recipes. `d2l` is D2L's: SGD at 0.01. `ours`
-  adds Nesterov momentum, weight decay, one cycle of the learning rate, and mirrored
-  images.
+- densenet: the chapter's model by two recipes, D2L's and ours.
 - parameters (exercise 2): the chapter's model, ResNet-18, and ResNet-18 narrowed to
   the same number of parameters. Our recipe at 64x64, for 6 epochs, as all that follow.
-- pooling (exercise 1): max pooling in the transitions, or every second pixel. The
-  average is `densenet` of `parameters`.
+- pooling (exercise 1): max pooling, or every second pixel, instead of the average.
 - details: convolution before batch normalization; PyTorch's initial weights.
 - sparse (exercise 3): each layer reads two of its sources.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +16,7 @@ import torch
 from d2l import torch as d2l
 
 from d2l_dense import DenseNet, FashionMNIST, Trainer, one_cycle, records
-from experiments.networks import DefaultInit, PostActivation, ResNet, SparseDenseNet
-from experiments.provenance import provenance
+from experiments.networks import ResNet, default_init, post_activation, sparse_densenet
 
 OURS: dict[str, Any] = {
     "model": {"lr": 0.15, "momentum": 0.9, "weight_decay": 5e-4},
@@ -27,25 +24,18 @@ OURS: dict[str, Any] = {
     "max_epochs": 10,
     "schedule": "one_cycle",
 }
-D2L = {
-    "model": {"lr": 0.01},
-    "data": {"batch_size": 128, "resize": [96, 96], "flip": False},
-    "max_epochs": 10,
-    "schedule": None,
-}
+D2L = OURS | {"model": {"lr": 0.01}, "schedule": None}
+D2L["data"] = OURS["data"] | {"flip": False}
 
 
 def small(**model: Any) -> dict[str, Any]:
     """Our recipe on images of 64x64, for 6 epochs."""
-    return OURS | {
-        "model": OURS["model"] | model,
-        "data": OURS["data"] | {"resize": [64, 64]},
-        "max_epochs": 6,
-    }
+    data = OURS["data"] | {"resize": [64, 64]}
+    return OURS | {"model": OURS["model"] | model, "data": data, "max_epochs": 6}
 
 
 # By experiment and arm: the network, and how it is made and trained.
-ARMS: dict[str, dict[str, tuple[type[d2l.Classifier], dict[str, Any]]]] = {
+ARMS: dict[str, dict[str, tuple[Callable[..., d2l.Classifier], dict[str, Any]]]] = {
     "densenet": {"ours": (DenseNet, OURS), "d2l": (DenseNet, D2L)},
     "parameters": {
         "densenet": (DenseNet, small()),
@@ -55,10 +45,10 @@ ARMS: dict[str, dict[str, tuple[type[d2l.Classifier], dict[str, Any]]]] = {
     },
     "pooling": {pool: (DenseNet, small(pool=pool)) for pool in ("max", "stride")},
     "details": {
-        "post_activation": (PostActivation, small()),
-        "default_init": (DefaultInit, small()),
+        "post_activation": (post_activation, small()),
+        "default_init": (default_init, small()),
     },
-    "sparse": {"two_sources": (SparseDenseNet, small(sources=2))},
+    "sparse": {"two_sources": (sparse_densenet, small(sources=2))},
 }
 
 
@@ -70,30 +60,11 @@ class Run(NamedTuple):
     seed: int
     device: str
     checkpoints: Path
-    precision: str = "auto"
-
-    def record(
-        self,
-        configuration: dict[str, Any],
-        origin: dict[str, Any],
-        history: list[dict[str, float]],
-        **found: Any,
-    ) -> records.Record:
-        """What every record has, and what the run has found."""
-        return {
-            "experiment": self.experiment,
-            "arm": self.arm,
-            "seed": self.seed,
-            "configuration": configuration,
-            **origin,
-            "seconds": sum(row["seconds"] for row in history),
-            "history": history,
-            **found,
-        }
+    precision: str = "32-true"
 
 
 def execute(run: Run) -> records.Record:
-    """Train one arm from one seed, or go on with it; return its record."""
+    """Train one arm from one seed, or go on with it; return what it gives."""
     network, configuration = ARMS[run.experiment][run.arm]
     torch.manual_seed(run.seed)  # of the initial weights
     model = network(**configuration["model"])
@@ -107,15 +78,11 @@ def execute(run: Run) -> records.Record:
         precision=run.precision,
         checkpoint=run.checkpoints / name,
     )
-    origin = provenance(trainer.device, trainer.precision)
     history = trainer.fit(model, data)
     data.train.flip = False
-    found = {}
-    for split, loader in {
-        "train": data.train_dataloader(),
-        "val": data.val_dataloader(),
-        "test": data.test_dataloader(),
-    }.items():
-        averages = trainer.evaluate(model, loader)
-        found |= {f"{split}_{key}": value for key, value in averages.items()}
-    return run.record(configuration, origin, history, **found)
+    found = {"configuration": configuration, "history": history}
+    for split in ("train", "val", "test"):
+        loader = getattr(data, f"{split}_dataloader")()
+        for key, value in trainer.evaluate(model, loader).items():
+            found[f"{split}_{key}"] = value
+    return found

@@ -19,42 +19,29 @@ from experiments.__main__ import CHECKPOINTS
 
 
 def export(place: Path, checkpoints: Path, target: Path) -> str:
-    """Write the weights of a record's run to `target`; return their SHA-256.
-
-    Raises:
-        OSError: if the record or the checkpoint is not there, or `target` cannot be
-            written.
-        ValueError: if the checkpoint or `target` is that of another run.
-    """
+    """Write the weights of a record's run to `target`; return their SHA-256."""
     record = json.loads(place.read_text(encoding="utf-8"))
     source = {key: str(record[key]) for key in ("experiment", "arm", "seed")}
     source["device"] = record["device"]["type"]
-    if target.exists():
-        with safetensors.safe_open(target, framework="pt") as file:
-            if file.metadata() != source:
-                raise ValueError(
-                    f"{target} does not hold the weights of {place.name}: name another "
-                    "file, with --output"
-                )
+    if target.exists() and safetensors.safe_open(target, "pt").metadata() != source:
+        words = f"does not hold the weights of {place.name}: name another with --output"
+        raise ValueError(f"{target} {words}")
     checkpoint = checkpoints / f"{place.stem}.pt"
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if content["history"] != record["history"]:
         raise ValueError(f"{checkpoint} is that of another run than {place.name}")
-    state = {
+    state = content["state"]["model"]
+    for name, value in state.items():
         # Convolutions have all but a few of the weights, and bear the rounding;
         # half precision would lose the smallest of the others.
-        name: (value.half() if value.dim() == 4 else value).contiguous()
-        for name, value in content["state"]["model"].items()
-    }
+        state[name] = (value.half() if value.dim() == 4 else value).contiguous()
     data = safetensors.torch.save(state, metadata=source)
     replace_file(target, data)
     return hashlib.sha256(data).hexdigest()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.weights", description=__doc__
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("record", type=Path)
     parser.add_argument("--output", type=Path, default=pretrained.FILE)
     options = parser.parse_args()

@@ -10,20 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import (
-    randomise,
-    small_fashion_mnist,
-    small_house_prices,
-    without_seconds,
-)
+from helpers import randomise, small_fashion_mnist, small_house_prices, without_seconds
 
 from d2l_dense import AmesHousing, FashionMNIST, cost, house_prices, records
 from d2l_dense.recompute import MEMORY
 from experiments import __main__ as command
 from experiments import bench, housing, memory, training
+from experiments.networks import dense_parameters, perceptron
 from experiments.provenance import provenance
-from experiments.regressors import dense_parameters, network
+from experiments.training import Run
 
+COMPARED, DEPTHS = housing.COMPARED, housing.DEPTHS
+FULL = dict(COMPARED)
 TINY = {
     "model": {"num_channels": 4, "growth_rate": 2, "arch": [1, 1], "lr": 0.1},
     "data": {"batch_size": 16, "resize": [32, 32], "flip": True},
@@ -43,7 +41,7 @@ def experiment(tmp_path, monkeypatch):
 
     def experiment(*arguments):
         folders = "--results", tmp_path / "results", "--checkpoints", tmp_path / "runs"
-        words = ["experiments", *arguments, *folders]
+        words = ["experiments", *folders, *arguments]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         command.main()
 
@@ -57,9 +55,9 @@ def recorded(folder, *names):
 # The command
 
 
-def test_a_run_is_recorded(experiment, tmp_path, capsys):
-    options = "--device", "cpu", "--precision", "32-true", "--note", "a note"
-    experiment("densenet", "--arms", "ours", *options)
+def test_a_run_is_recorded_once(experiment, tmp_path, monkeypatch, capsys):
+    arguments = "densenet", "--arms", "ours", "--note", "a note"
+    experiment(*arguments, "--device", "cpu", "--precision", "32-true")
     (record,) = recorded(tmp_path, "densenet")
     assert (record["arm"], record["seed"]) == ("ours", 0)
     assert record["note"] == "a note"
@@ -73,16 +71,16 @@ def test_a_run_is_recorded(experiment, tmp_path, capsys):
     assert record["val_loss"] == pytest.approx(record["history"][-1]["val_loss"])
     assert "wrote densenet-ours-0-cpu.json" in capsys.readouterr().out
 
-
-def test_what_is_recorded_is_not_run_again(experiment, tmp_path, monkeypatch, capsys):
-    experiment("densenet", "--arms", "d2l")
-    place = next((tmp_path / "results").iterdir())
-    before = place.read_bytes()
     monkeypatch.setattr(training, "execute", lambda run: pytest.fail("it ran"))
-    capsys.readouterr()
-    experiment("densenet", "--arms", "d2l")
-    assert capsys.readouterr().out == f"{place.name} is there\n"
-    assert place.read_bytes() == before
+    experiment(*arguments, "--precision", "32-true")
+    assert capsys.readouterr().out == "densenet-ours-0-cpu.json is there\n"
+    assert recorded(tmp_path, "densenet") == [record]
+    words = (
+        "^densenet ours is recorded with precision 32-true, and this run would have "
+        "bf16-mixed: set --precision 32-true, or other --results$"
+    )
+    with pytest.raises(ValueError, match=words):
+        experiment("densenet", "--precision", "bf16-mixed")
 
 
 def test_seeds_and_arms(experiment, monkeypatch):
@@ -90,12 +88,11 @@ def test_seeds_and_arms(experiment, monkeypatch):
 
     def execute(run):
         ran.append((run.arm, run.seed))
-        raise KeyboardInterrupt if len(ran) == 3 else ValueError(run.arm)
+        return {"configuration": {}, "history": [{"epoch": 1, "seconds": 1.5}]}
 
     monkeypatch.setattr(training, "execute", execute)
-    with pytest.raises(ValueError, match="d2l"):
-        experiment("densenet", "--arms", "d2l", "--seeds", 2)
-    assert ran == [("d2l", 0)]
+    experiment("densenet", "--arms", "d2l", "ours", "--seeds", 2)
+    assert ran == [("d2l", 0), ("ours", 0), ("d2l", 1), ("ours", 1)]
 
 
 def test_the_mirroring_is_off_when_training_pictures_are_scored(
@@ -159,36 +156,33 @@ def test_a_folder_that_cannot_be_written_is_seen_before_the_work(experiment, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["resnet"], "invalid choice: 'resnet'"),
-        (["densenet", "--source", "kaggle"], "--source and --submit are for housing"),
-        (["housing", "--submit", "x.csv"], "--submit needs --source kaggle"),
-        (["densenet", "--seeds", "two"], "invalid int value: 'two'"),
+        ("resnet", "invalid choice: 'resnet'"),
+        ("densenet --source kaggle", "--source and --submit FILE --source kaggle"),
+        ("housing_depth --source kaggle", "--source and --submit FILE --source kagg"),
+        ("housing --submit x.csv", "--submit FILE --source kaggle are for housing"),
+        ("densenet --seeds two", "invalid int value: 'two'"),
+        ("densenet --seeds 0", "--seeds=0: expected a whole number"),
+        ("densenet --arms a", "--arms='a': expected one of ours, d2l"),
     ],
 )
 def test_options_that_do_not_fit(experiment, capsys, arguments, words):
-    with pytest.raises(SystemExit):
-        experiment(*arguments)
-    assert words in capsys.readouterr().err
-
-
-def test_arms_and_seeds_that_are_none(experiment):
-    with pytest.raises(ValueError, match="--arms='theirs': expected one of ours, d2l"):
-        experiment("densenet", "--arms", "ours", "theirs")
-    with pytest.raises(ValueError, match="--seeds=0: expected a whole number"):
-        experiment("densenet", "--seeds", 0)
+    with pytest.raises((SystemExit, ValueError)) as refused:
+        experiment(*arguments.split())
+    assert words in capsys.readouterr().err + str(refused.value)
 
 
 def test_the_list_of_experiments(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["experiments", "--device", "cpu"])
     command.main()
     listed = capsys.readouterr().out
-    for name in (*command.ARMS, "housing_kaggle"):
-        assert re.search(rf"^{name} ", listed, re.MULTILINE)
-    assert re.search(r"^densenet +ours +0, 1, 2 +\d+\.\d, 0$", listed, re.MULTILINE)
+    for name, arms in command.ARMS.items():
+        for arm in arms:
+            assert re.search(rf"^ *{name} +{arm} +\[", listed, re.MULTILINE)
+    assert re.search(r" densenet +ours \[0, 1, 2\] +0 +\d+\.\d +0\.0\n", listed)
     monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path)])
     command.main()
     listed = capsys.readouterr().out
-    assert re.search(r"^pooling +max +none +unknown, 3 runs$", listed, re.MULTILINE)
+    assert re.search(r" pooling +max +\[\] +3 +unknown +unknown\n", listed)
 
 
 # The arms on Fashion-MNIST
@@ -286,25 +280,30 @@ def small_housing(experiment, tmp_path, monkeypatch):
     frame = house_prices._ames_sales()
     small_house_prices(tmp_path / "data", monkeypatch, frame)
     monkeypatch.setattr(house_prices, "_ames_sales", lambda: frame[:80].copy())
-    for arm, full in housing.ARMS.items():
-        short = {"trials": 2, "inner_folds": 2, "data": full["data"] | {"num_folds": 2}}
-        short["max_epochs"] = full["max_epochs"] and 2
-        monkeypatch.setitem(housing.ARMS, arm, full | short)
-    return lambda *arguments: experiment("housing", *arguments)
+    for arms in (COMPARED, DEPTHS):
+        for arm, full in arms.items():
+            short = {
+                "trials": 2,
+                "inner_folds": 2,
+                "max_epochs": full["max_epochs"] and 2,
+            }
+            short["data"] = full["data"] | {"num_folds": 2}
+            monkeypatch.setitem(arms, arm, full | short)
+    return experiment
 
 
 @pytest.mark.parametrize(
     ("name", "arms"),
-    [("housing", list(housing.ARMS)), ("housing_kaggle", ["dense_mlp", "lasso"])],
+    [("housing", list(COMPARED)), ("housing_kaggle", ["dense_mlp", "lasso"])],
 )
 def test_a_miniature_of_exercise_5(small_housing, tmp_path, name, arms):
     source = "kaggle" if name == "housing_kaggle" else "ames"
-    small_housing("--source", source, "--arms", *arms)
+    small_housing("housing", "--source", source, "--arms", *arms)
     found = recorded(tmp_path, name)
-    assert {record["arm"] for record in found} == set(arms)
+    assert {record["arm"] for record in found} == {*arms}
     data = AmesHousing(source=source, num_folds=2, root=tmp_path / "data")
     for record in found:
-        assert record["configuration"] == housing.ARMS[record["arm"]]
+        assert record["configuration"] == COMPARED[record["arm"]]
         epochs = record["configuration"]["max_epochs"] or 1
         assert [row["epoch"] for row in record["history"]] == [*range(1, epochs + 1)]
         errors, scores = np.array(record["errors"]), []
@@ -316,38 +315,55 @@ def test_a_miniature_of_exercise_5(small_housing, tmp_path, name, arms):
             assert committed.keys() - {"note"} == record.keys()
             assert committed["folds"][0].keys() == record["folds"][0].keys()
             assert len(committed["folds"]) == 5
+            # In this order, too: `records` compares configurations as text.
+            full = json.dumps(FULL[record["arm"]])
+            assert json.dumps(committed["configuration"]) == full
 
 
-def test_another_seed_takes_the_settings_that_were_found(
-    small_housing, tmp_path, monkeypatch
-):
-    small_housing("--arms", "dense_mlp")
-    monkeypatch.setattr(housing, "search", lambda *_: pytest.fail("searched again"))
-    small_housing("--arms", "dense_mlp", "--seeds", 2)
-    first, second = recorded(tmp_path, "housing")
+def test_settings_that_were_found_are_taken(small_housing, tmp_path, monkeypatch):
+    small_housing("housing", "--arms", "dense_mlp", "ridge")
+    monkeypatch.setattr(housing, "search", lambda *_: {"settings": {"alpha": 5}})
+    small_housing("housing", "--arms", "dense_mlp", "--seeds", 2)
+    first, second, ridge = recorded(tmp_path, "housing")
     settings = [[fold["settings"] for fold in r["folds"]] for r in (first, second)]
     assert settings[0] == settings[1]
     assert first["errors"] != second["errors"]
 
+    # But not for another configuration.
+    monkeypatch.setitem(COMPARED, "ridge", COMPARED["ridge"] | {"trials": 1})
+    found = housing.execute(Run("housing", "ridge", 0, "cpu", tmp_path / "runs"))
+    assert [fold["settings"] for fold in found["folds"]] == [{"alpha": 5}] * 2
+    assert ridge["folds"][0]["settings"] != {"alpha": 5}
 
-def test_settings_found_for_another_configuration_are_not_taken(
-    small_housing, tmp_path, monkeypatch
-):
-    small_housing("--arms", "ridge")
-    for path in (tmp_path / "results").iterdir():
-        path.unlink()
-    other = housing.ARMS["ridge"] | {"space": {"alpha": [5]}}
-    monkeypatch.setitem(housing.ARMS, "ridge", other)
-    small_housing("--arms", "ridge")
-    (record,) = recorded(tmp_path, "housing")
-    assert [fold["settings"] for fold in record["folds"]] == [{"alpha": 5}] * 2
+
+def test_a_miniature_of_depth(small_housing, tmp_path):
+    small_housing("housing_depth", "--arms", "dense_2", "residual_8", "plain_8")
+    dense, plain, residual = recorded(tmp_path, "housing_depth")
+    assert plain["configuration"] == DEPTHS["plain_8"]
+    assert len(records.difference([dense], [plain], "rmse").values) == 2
+    for record in (dense, plain, residual):
+        rates = [fold["settings"]["lr"] for fold in record["folds"]]
+        assert rates[0] != rates[1]  # a fold draws its own
+
+
+@pytest.mark.parametrize("arm", DEPTHS)
+@pytest.mark.parametrize("num_inputs", [250, 256])
+def test_networks_of_all_depths_have_as_many_parameters(arm, num_inputs):
+    settings = housing.draw(DEPTHS[arm]["space"], np.random.default_rng(0))
+    net = perceptron(arm, num_inputs, settings)
+    kind, depth = arm.split("_")
+    layers = net.blocks[0] if kind == "dense" else net.layers
+    assert len(layers) == int(depth)
+    count = sum(p.numel() for p in net.parameters())
+    assert count == pytest.approx(6500, rel=0.04)
+    assert net(torch.zeros(2, num_inputs)).shape == (2, 1)
 
 
 def test_a_search_sees_no_row_but_its_own(monkeypatch):
     data, seen = AmesHousing(), []
     rows = data.train_rows[:300]
 
-    def fit(arm, settings, part, seed, max_epochs, device):
+    def fit(run, settings, part, seed):
         def predict(features):
             train = data.features.index[part.train_rows]
             seen.append((set(train), set(features.index)))
@@ -356,7 +372,7 @@ def test_a_search_sees_no_row_but_its_own(monkeypatch):
         return predict, [], None
 
     monkeypatch.setattr(housing, "fit", fit)
-    found = housing.search("ridge", housing.ARMS["ridge"], data, rows, "cpu")
+    found = housing.search(Run("housing", "ridge", 0, "cpu", None), data, rows)
     own = set(data.features.index[rows])
     assert len(seen) == 10 * 3 and found["inner_rmse"] > 11
     for train, val in seen:
@@ -366,11 +382,13 @@ def test_a_search_sees_no_row_but_its_own(monkeypatch):
 
 def test_draws_lie_in_their_space_and_are_the_same_for_all_networks():
     draws = {}
-    for arm, configuration in housing.ARMS.items():
+    for arm, configuration in {**COMPARED, **DEPTHS}.items():
         random = np.random.default_rng(0)
         draws[arm] = [housing.draw(configuration["space"], random) for _ in range(50)]
     assert draws["dense_mlp"] == draws["plain_mlp"] == draws["residual_mlp"]
     assert draws["dense_mlp"] == draws["stem_mlp"]
+    rates = [[settings["lr"] for settings in draws[arm]] for arm in DEPTHS]
+    assert rates == 12 * rates[:1]
     for settings in draws["dense_mlp"]:
         assert 0.002 <= settings["lr"] <= 0.01 and settings["dropout"] in (0, 0.1, 0.2)
         assert (settings["l1"] == 0) != (settings["weight_decay"] == 0)
@@ -380,22 +398,22 @@ def test_draws_lie_in_their_space_and_are_the_same_for_all_networks():
 @pytest.mark.parametrize("growth_rate", [8, 32])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_the_networks_of_exercise_5_have_as_many_parameters(growth_rate, num_layers):
-    space = housing.ARMS["dense_mlp"]["space"]
-    settings = housing.draw(space, np.random.default_rng(0))
+    settings = housing.draw(housing.MLP, np.random.default_rng(0))
     settings |= {"growth_rate": growth_rate, "num_layers": num_layers}
     target = dense_parameters(250, growth_rate, num_layers)
     for arm in ("dense_mlp", "plain_mlp", "residual_mlp", "stem_mlp"):
-        net = network(arm, 250, settings)
+        net = perceptron(arm, 250, settings)
         count = sum(p.numel() for p in net.parameters())
         assert count == pytest.approx(target, rel=0 if arm == "dense_mlp" else 0.06)
         assert net(torch.zeros(2, 250)).shape == (2, 1)
-    assert network("linear", 250, settings | {"num_layers": 0}).head.in_features == 250
+    linear = perceptron("linear", 250, settings | {"num_layers": 0})
+    assert linear.head.in_features == 250
 
 
 def test_the_residual_network_by_hand():
     settings = {"growth_rate": 4, "num_layers": 2, "dropout": 0.0, "lr": 0.1}
     settings |= {"beta": 1.0, "l1": 0.0, "weight_decay": 0.0}
-    net = randomise(network("residual_mlp", 6, settings))
+    net = randomise(perceptron("residual_mlp", 6, settings))
     X = torch.randn(3, 6, dtype=torch.float64)
     Y = net.stem(X)
     for layer in net.layers:
@@ -405,7 +423,7 @@ def test_the_residual_network_by_hand():
 
 def test_a_submission(small_housing, tmp_path, monkeypatch):
     place = tmp_path / "submission.csv"
-    small_housing("--source", "kaggle", "--submit", place)
+    small_housing("housing", "--source", "kaggle", "--submit", place)
     table = pd.read_csv(place)
     assert list(table) == ["Id", "SalePrice"]
     assert table["Id"].tolist() == list(range(61, 81))
@@ -418,7 +436,7 @@ def test_a_submission(small_housing, tmp_path, monkeypatch):
     monkeypatch.setattr(housing, "fit", fit)
     monkeypatch.setattr(housing, "search", lambda *_: {"settings": {}})
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="not a finite"):
-        small_housing("--source", "kaggle", "--submit", place)
+        small_housing("housing", "--source", "kaggle", "--submit", place)
     assert place.read_bytes() == before
 
 
@@ -429,20 +447,12 @@ KAGGLE = Path(__file__).resolve().parents[2] / "shared" / "data"
 def test_a_submission_of_kaggles_1459_sales(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("D2L_DENSE_DATA", str(KAGGLE))
     short = {"trials": 1, "inner_folds": 2, "max_epochs": 2}
-    monkeypatch.setitem(housing.ARMS, "dense_mlp", housing.ARMS["dense_mlp"] | short)
+    monkeypatch.setitem(COMPARED, "dense_mlp", FULL["dense_mlp"] | short)
     place = tmp_path / "submission.csv"
     experiment("housing", "--source", "kaggle", "--submit", place)
     table = pd.read_csv(place)
     assert table["Id"].tolist() == list(range(1461, 2920))
     assert table["SalePrice"].between(1e4, 2e6).all()
-
-
-def test_a_note_of_a_search_that_is_none(tmp_path):
-    note = tmp_path / "note.json"
-    for text in ("", "[]", "{}"):
-        note.write_text(text)
-        with pytest.raises(ValueError, match=f"^{note} is no note of a search. Delete"):
-            housing.known_settings(note, {})
 
 
 # Where figures come from, and the bench
@@ -474,4 +484,4 @@ def test_the_recorded_bench_holds_its_promises():
 @pytest.mark.slow
 def test_d2ls_way_has_a_process_of_its_own(monkeypatch):
     monkeypatch.setattr(bench, "STEPS", 1)
-    assert bench.their_images_per_second(torch.device("cpu")) > 0
+    assert bench.d2l_images_per_second(torch.device("cpu")) > 0

@@ -1,12 +1,13 @@
 """experiments/reuse.py: ablations of the trained network."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from d2l_dense import DenseNet, records, trained_densenet
-from experiments import reuse
-from experiments.training import Run
+from experiments import __main__, reuse
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -14,7 +15,7 @@ from experiments.training import Run
 def test_an_ablated_network_reads_the_latest_sources(m, after):
     net = DenseNet(num_channels=8, growth_rate=4, arch=(3, 2))
     whole = [p.clone() for p in net.parameters()]
-    shorter = reuse.ablated(net, reuse.latest(m), after)
+    shorter = reuse.ablated(net, "latest", m, after)
     assert all(map(torch.equal, net.parameters(), whole))  # it is a copy
     read = []
     for module, before in zip(shorter.modules(), net.modules(), strict=True):
@@ -34,11 +35,11 @@ def test_an_ablated_network_reads_the_latest_sources(m, after):
 
 def test_what_a_layer_keeps():
     sources = [0, 1, 2, 3]
-    assert reuse.latest(2)(sources) == [2, 3]
-    assert reuse.earliest(2)(sources) == [0, 1]
-    assert len({*reuse.drawn(3)(sources)}) == 3
-    assert reuse.without(2)(sources) == [0, 1, 3]
-    assert reuse.without(0)([0]) == [0]
+    assert reuse.KEPT["latest"](sources, 2) == [2, 3]
+    assert reuse.KEPT["earliest"](sources, 2) == [0, 1]
+    assert len({*reuse.KEPT["random"](sources, 3)}) == 3
+    assert reuse.KEPT["without"](sources, 2) == [0, 1, 3]
+    assert reuse.KEPT["without"]([0], 0) == [0]
 
 
 @pytest.mark.parametrize("arm", reuse.ARMS)
@@ -47,8 +48,10 @@ def test_a_miniature_of_what_is_recorded(arm, tmp_path, monkeypatch):
     short = {"images": 20, "steps": [2], "kept": [1], "draws": 1, "lost": [0]}
     tiny = full | {key: short[key] for key in short if key in full}
     monkeypatch.setitem(reuse.ARMS, arm, tiny)
-    record = reuse.execute(Run("reuse", arm, 0, "cpu", tmp_path))
-    records.write(record, tmp_path)
+    options = f"--arms {arm} --results {tmp_path} --checkpoints {tmp_path}".split()
+    monkeypatch.setattr(sys, "argv", ["experiments", "reuse", *options])
+    __main__.main()
+    (record,) = records.load("reuse", folder=tmp_path)
     (committed,) = records.load("reuse", arm, "cpu")
     assert committed["configuration"] == full
     assert committed.keys() - {"note"} == record.keys()
