@@ -13,24 +13,19 @@ from d2l_dense import DenseBlock, TransitionBlock, conv_block
 small = st.integers(1, 5)
 
 
-def test_a_layer_normalizes_first():
-    norm, relu, conv = conv_block(3, 10)
-    assert isinstance(norm, nn.BatchNorm2d) and norm.num_features == 3
-    assert isinstance(relu, nn.ReLU)
-    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-    assert (conv.in_channels, conv.out_channels) == (3, 10)
-    assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
-
-
-def test_a_bottleneck_comes_before_the_3x3_convolution():
-    kinds = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d] * 2
-    block = conv_block(3, 10, bottleneck=4, bias=False)
-    assert [type(layer) for layer in block] == kinds
-    narrow, wide = block[2], block[5]
-    assert (narrow.in_channels, narrow.out_channels) == (3, 40)
-    assert (wide.in_channels, wide.out_channels) == (40, 10)
-    assert narrow.kernel_size == (1, 1) and wide.kernel_size == (3, 3)
-    assert narrow.bias is None and wide.bias is None
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_normalize_first_and_a_bottleneck_comes_before_3x3(bias):
+    kinds = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
+    for bottleneck, widths in ((None, [3, 10]), (4, [3, 40, 10])):
+        block = conv_block(3, 10, bottleneck=bottleneck, bias=bias)
+        assert [type(layer) for layer in block] == kinds * (len(widths) - 1)
+        norms, convs = block[::3], block[2::3]
+        assert [norm.num_features for norm in norms] == widths[:-1]
+        assert [conv.in_channels for conv in convs] == widths[:-1]
+        assert [conv.out_channels for conv in convs] == widths[1:]
+        assert [conv.kernel_size for conv in convs][:-1] == [(1, 1)] * (len(convs) - 1)
+        assert (convs[-1].kernel_size, convs[-1].padding) == ((3, 3), (1, 1))
+        assert all((conv.bias is not None) == bias for conv in convs)
 
 
 def test_shapes_that_d2l_prints():
@@ -66,25 +61,17 @@ def test_a_dense_block_equals_the_plain_form(bottleneck, bias):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", [(8, 8), (7, 5)])
-def test_a_transition_equals_the_order_of_the_paper(bias, size):
-    paper = nn.Sequential(
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Conv2d(6, 3, kernel_size=1, bias=bias),
-        nn.AvgPool2d(kernel_size=2, stride=2),
-    )
-    assert_same_training(TransitionBlock(6, 3, bias=bias), paper, (4, 6, *size))
-
-
-@pytest.mark.parametrize("pool", ["max", "stride"])
-def test_other_poolings(pool):
-    conv = nn.Conv2d(6, 3, kernel_size=1, stride=2 if pool == "stride" else 1)
-    paper = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), conv)
-    if pool == "max":
-        paper.insert(2, nn.MaxPool2d(2))
-    assert_same_training(TransitionBlock(6, 3, pool=pool), paper, (4, 6, 8, 6))
-    odd = torch.randn(4, 6, 7, 5)  # the last row and column have no pair
-    assert TransitionBlock(6, 3, pool=pool)(odd).shape == (4, 3, 3, 2)
+@pytest.mark.parametrize("pool", ["avg", "max", "stride"])
+def test_a_transition_equals_the_order_of_the_paper(pool, bias, size):
+    """The average is taken after the convolution; an odd row or column has no pair."""
+    stride = 2 if pool == "stride" else 1
+    conv = nn.Conv2d(6, 3, kernel_size=1, stride=stride, bias=bias)
+    after = {"avg": [conv, nn.AvgPool2d(2)], "max": [nn.MaxPool2d(2), conv]}
+    paper = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), *after.get(pool, [conv]))
+    block, (h, w) = TransitionBlock(6, 3, bias=bias, pool=pool), size
+    assert block(torch.randn(4, 6, *size)).shape == (4, 3, h // 2, w // 2)
+    even = size if pool != "stride" else (h // 2 * 2, w // 2 * 2)
+    assert_same_training(block, paper, (4, 6, *even))
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "4", None, [2], float("nan")])

@@ -89,8 +89,6 @@ def test_every_variant_equals_the_built_one(name):
     net = built(config)
     side = 32 if config.get("stem") == "cifar" else 224
     count = cost.summary(config, (1, 3, side, side))
-    parts = {part: count_parameters(stage) for part, stage in net.net.named_children()}
-    assert {row.name: row.parameters for row in count.by_stage()} == parts
     assert count.parameters == count_parameters(net)
     if name in GMACS:  # the published ones pool after the convolution
         paper = cost.summary(config, (1, 3, side, side), pool_first=False)
@@ -98,7 +96,7 @@ def test_every_variant_equals_the_built_one(name):
         assert round(paper.macs / 1e9, 3) == GMACS[name]
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(config=configs)
 def test_any_network_equals_the_built_one(config):
     shape = (1, config.get("in_channels", 1), 64, 64)
@@ -114,25 +112,6 @@ def test_same_arguments_and_defaults_as_densenet():
     assert {name: arg.default for name, arg in arguments.items()} == cost.DEFAULTS
 
 
-@settings(max_examples=300)
-@given(
-    in_channels=st.integers(1, 300),
-    num_layers=st.integers(1, 60),
-    growth_rate=st.integers(1, 50),
-    bottleneck=st.none() | st.integers(1, 6),
-    bias=st.booleans(),
-)
-def test_block_equals_the_sum_of_its_layers(
-    in_channels, num_layers, growth_rate, bottleneck, bias
-):
-    options = growth_rate, bottleneck, bias
-    layers = [
-        cost.block_parameters(in_channels + i * growth_rate, 1, *options)
-        for i in range(num_layers)
-    ]
-    assert cost.block_parameters(in_channels, num_layers, *options) == sum(layers)
-
-
 def test_chapters_block_by_hand():
     """D2L's example: 3 channels in, 2 layers of 10."""
     assert cost.block_parameters(3, 1, 10) == 2 * 3 + 9 * 3 * 10 + 10
@@ -140,11 +119,18 @@ def test_chapters_block_by_hand():
 
 
 @pytest.mark.parametrize("config", [*SMALL, SMALL[0] | {"pool": "stride"}])
-def test_macs_and_activation_bytes_equal_pytorchs(config):
-    shape = (3, 1, 46, 38)
-    count = cost.summary(config, shape)
-    assert count.macs == count_macs(built(config).eval(), shape)
+def test_every_figure_equals_pytorchs(config):
+    shape, stages = (3, 1, 46, 38), []
+    count, net = cost.summary(config, shape), built(config).eval()
+    assert count.macs == count_macs(net, shape)
     assert count.activation_bytes == saved_bytes(DenseNet(**config), torch.ones(shape))
+    X = torch.empty(shape, device="meta")
+    for name, stage in net.net.named_children():
+        X = stage(X)
+        stages.append((name, count_parameters(stage), (*X.shape[1:], 1, 1)[:3]))
+    assert [(r.name, r.parameters, r.shape) for r in count.by_stage()] == stages
+    num_blocks, num_layers = len(config["arch"]), sum(config["arch"])
+    assert len(count.rows) == num_layers + len(stages) - num_blocks
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -175,8 +161,6 @@ def test_macs_of_torchvisions_121():
     paper = cost.summary(VARIANTS["121"], shape, pool_first=False)
     assert paper.macs == count_macs(theirs, shape)
     assert paper.parameters == count_parameters(theirs)
-    ours = cost.summary(VARIANTS["121"], shape)
-    assert ours.macs == count_macs(built(VARIANTS["121"]).eval(), shape)
 
 
 def test_a_transition_costs_a_quarter_if_it_pools_first():
@@ -196,19 +180,6 @@ def test_activations_grow_with_the_area():
     )
     assert batch == 8 * one
     assert round(large / batch, 2) == 5.44
-
-
-@pytest.mark.parametrize("name", ["121", "BC-100-12"])
-def test_shapes_equal_the_built_ones(name):
-    net, X, shapes = built(VARIANTS[name]), torch.empty(2, 3, 45, 38), []
-    for stage in net.net:
-        X = stage(X.to("meta"))
-        shapes.append(tuple(X.shape[1:]))
-    summary = cost.summary(VARIANTS[name], (2, 3, 45, 38))
-    found = [row.shape for row in summary.by_stage()]
-    assert found == [*shapes[:-1], (*shapes[-1], 1, 1)]
-    num_layers = sum(VARIANTS[name]["arch"])
-    assert len(summary.rows) == num_layers + len(found) - len(VARIANTS[name]["arch"])
 
 
 @pytest.mark.parametrize(
