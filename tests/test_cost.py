@@ -6,8 +6,6 @@ import pytest
 import torch
 import torchvision
 from helpers import plain_densenet
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2l_dense import VARIANTS, DenseNet, cost, densenet
@@ -19,27 +17,9 @@ SMALL = [  # one of each choice; odd sizes, so that rounding shows
     dict(num_channels=5, growth_rate=2, arch=(1, 2), compression=0.7),
     dict(num_channels=4, growth_rate=3, arch=(1, 3), bias=False),
     dict(num_channels=4, growth_rate=3, arch=(2, 1, 1), stem="cifar"),
-    dict(num_channels=4, growth_rate=2, arch=(3,), bottleneck=1),
+    dict(num_channels=4, growth_rate=2, arch=(3,), bottleneck=1, num_classes=3),
     dict(num_channels=4, growth_rate=3, arch=(2, 1), pool="max"),
 ]
-configs = st.fixed_dictionaries(
-    {},
-    optional=dict(
-        num_channels=st.integers(2, 40),
-        growth_rate=st.integers(1, 24),
-        arch=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
-        num_classes=st.integers(1, 30),
-        in_channels=st.integers(1, 4),
-        bottleneck=st.none() | st.integers(1, 5),
-        compression=st.floats(0.5, 1.0),
-        bias=st.booleans(),
-        stem=st.sampled_from(["imagenet", "cifar"]),
-        pool=st.sampled_from(["avg", "max", "stride"]),
-        memory=st.sampled_from(cost.MEMORY),
-        lr=st.floats(0.01, 1.0),
-        momentum=st.floats(0.0, 0.9),
-    ),
-)
 
 
 def built(config):
@@ -96,17 +76,6 @@ def test_every_variant_equals_the_built_one(name):
         assert round(paper.macs / 1e9, 3) == GMACS[name]
 
 
-@settings(max_examples=100)
-@given(config=configs)
-def test_any_network_equals_the_built_one(config):
-    shape = (1, config.get("in_channels", 1), 64, 64)
-    count = cost.summary(config, shape)
-    assert count.parameters == count_parameters(built(config))
-    for rows in (count.rows, count.by_stage()):
-        for column in ("parameters", "macs", "activation_bytes"):
-            assert sum(getattr(r, column) for r in rows) == getattr(count, column)
-
-
 def test_same_arguments_and_defaults_as_densenet():
     arguments = inspect.signature(DenseNet).parameters
     assert {name: arg.default for name, arg in arguments.items()} == cost.DEFAULTS
@@ -131,6 +100,8 @@ def test_every_figure_equals_pytorchs(config):
     assert [(r.name, r.parameters, r.shape) for r in count.by_stage()] == stages
     num_blocks, num_layers = len(config["arch"]), sum(config["arch"])
     assert len(count.rows) == num_layers + len(stages) - num_blocks
+    for column in ("parameters", "macs", "activation_bytes"):
+        assert sum(getattr(row, column) for row in count.rows) == getattr(count, column)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -121,10 +121,14 @@ def test_wrong_sizes(small, resize):
         small(resize=resize)
 
 
+def compressed(data):
+    return gzip.compress(data, mtime=0)
+
+
 def put(folder, contents, suffix=""):
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in contents.items():
-        data = gzip.compress(data, mtime=0) if suffix else data
+        data = compressed(data) if suffix else data
         (folder / f"{name}{suffix}").write_bytes(data)
 
 
@@ -173,11 +177,8 @@ def test_where_files_may_lie(places, contents, suffix):
     "sent, words",
     [
         (b"<html>404</html>", "16 bytes that begin with b'<html>404</h', of SHA256 "),
-        (
-            gzip.compress(b"short", mtime=0),
-            "5 bytes that begin with b'short', of SHA256 ",
-        ),
-        (gzip.compress(bytes(999), mtime=0)[:-9], "Compressed file ended before"),
+        (compressed(b"short"), "5 bytes that begin with b'short', of SHA256 "),
+        (compressed(bytes(999))[:-9], "Compressed file ended before"),
         (IncompleteRead(b"cut", 9), r"IncompleteRead\(3 bytes read, 9 more expected"),
     ],
 )
@@ -197,10 +198,7 @@ def test_what_came_from_where(places, contents, monkeypatch, sent, words):
 
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_what_is_missing_is_fetched_once(places, contents, monkeypatch, target):
-    send(
-        monkeypatch,
-        {name: gzip.compress(data, mtime=0) for name, data in contents.items()},
-    )
+    send(monkeypatch, {name: compressed(data) for name, data in contents.items()})
     if target == 2:
         monkeypatch.delenv("D2L_DENSE_DATA")
     root, raw = places[0] if target == 0 else None, places[target] / "FashionMNIST/raw"
@@ -215,10 +213,7 @@ def test_what_is_missing_is_fetched_once(places, contents, monkeypatch, target):
 def test_two_may_fetch_at_once(places, contents, monkeypatch):
     replace, met = os.replace, []
     both = Barrier(2, lambda: met.append(True), timeout=60)
-    send(
-        monkeypatch,
-        {name: gzip.compress(data, mtime=0) for name, data in contents.items()},
-    )
+    send(monkeypatch, {name: compressed(data) for name, data in contents.items()})
     monkeypatch.setattr(os, "replace", lambda *paths: (both.wait(), replace(*paths)))
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda root: dict(fashion_mnist_files(root)), places[:1] * 2)
