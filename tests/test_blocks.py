@@ -1,6 +1,5 @@
 """d2l_dense/blocks.py: layer, dense block, transition."""
 
-import numpy as np
 import pytest
 import torch
 from helpers import PlainDenseBlock, assert_same_training
@@ -81,9 +80,3 @@ def test_what_is_none_of_the_choices_is_named():
         DenseBlock(3, 2, 10, memory="lean")
     with pytest.raises(ValueError, match="^pool='min': expected one of avg, max, str"):
         TransitionBlock(3, 2, pool="min")
-
-
-def test_numpys_integers_are_counts():
-    block = DenseBlock(*np.array([3, 2, 4]), bottleneck=np.int64(2))
-    assert block.out_channels == 11 and type(block.out_channels) is int
-    assert TransitionBlock(*np.array([11, 5]))(torch.randn(2, 11, 4, 4)).shape[1] == 5
