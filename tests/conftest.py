@@ -41,11 +41,14 @@ def browser():
 
 @contextmanager
 def empty_page(browser, **options):
-    """A page in a context (with these options) of its own."""
-    context = browser.new_context(**options)
+    """A page in a context (with these options) of its own, without errors."""
+    context, errors = browser.new_context(**options), []
     context.set_default_timeout(120_000)  # the machine may be busy
-    yield context.new_page()
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
     context.close()
+    assert errors == []
 
 
 @pytest.fixture

@@ -150,19 +150,6 @@ def test_the_smallest_images(stem, side):
 
 
 @pytest.mark.parametrize("memory", MEMORY)
-def test_forward_needs_no_parameter(memory):
-    """The replicas of `nn.DataParallel` have none: theirs are plain attributes."""
-    torch.manual_seed(0)
-    net, X = DenseNet(**SMALL, memory=memory).eval(), torch.randn(2, 1, 32, 32)
-    expected = net(X)
-    for module in net.modules():
-        for name in list(module._parameters):
-            vars(module)[name] = module._parameters.pop(name)
-    assert not list(net.parameters())
-    assert torch.equal(net(X), expected)
-
-
-@pytest.mark.parametrize("memory", MEMORY)
 def test_hooks_of_stages_are_called(memory):
     net, seen = DenseNet(**SMALL, memory=memory), []
     for stage in (net.net.block1, net.net.transition1):

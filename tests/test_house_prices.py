@@ -94,11 +94,10 @@ def test_the_folds_hold_out_every_sale_once(data):
     assert sorted(np.concatenate([val for _, val in folds])) == list(range(2930))
     for train, val in folds:
         assert not set(train) & set(val) and len(train) + len(val) == 2930
-    counts = {"fold": np.int64(3), "num_folds": np.int8(5), "seed": np.uint8(1)}
-    other = AmesHousing(np.int64(32), **counts)
+    other = AmesHousing(fold=np.int64(3), seed=np.uint8(1))
     assert np.array_equal(other.val_rows, other.folds()[3][1])
     assert not np.array_equal(other.val_rows, folds[3][1])
-    assert {type(n) for n in (other.batch_size, other.fold, other.seed)} == {int}
+    assert type(other.fold) is type(other.seed) is int
 
 
 def test_a_part(data):
@@ -226,26 +225,21 @@ def test_d2ls_names_or_kaggles(small, tmp_path):
     assert data.to("cpu") is data and data.to("meta").val[1].is_meta
 
 
-def test_what_is_missing_is_fetched_over_https(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [TEST, "test.csv"])
+def test_only_the_published_files_count(small, tmp_path, monkeypatch, name):
+    """Another is named, with what it is; the right one is fetched over https."""
+    root, other, sent = tmp_path / "root", small[TEST] + b"\n", [b"<html>", small[TEST]]
+
     def urlopen(address, timeout):
         assert address == d2l.DATA_URL.replace("http:", "https:") + TEST
-        return io.BytesIO(small[TEST])
+        return io.BytesIO(sent.pop(0))
 
     monkeypatch.setattr(files, "urlopen", urlopen)
-    root = tmp_path / "root"
     (root / TEST).unlink()
-    (root / "test.csv").write_text("of another competition")
-    AmesHousing(source="kaggle", root=root)
-    assert (root / TEST).read_bytes() == small[TEST]
-
-
-@pytest.mark.parametrize("name", [TRAIN, "train.csv"])
-def test_a_file_that_is_not_the_published_one(small, tmp_path, monkeypatch, name):
-    root, data = tmp_path / "root", small[TRAIN] + b"\n"
-    monkeypatch.setattr(files, "urlopen", lambda *_, timeout: io.BytesIO(b"<html>"))
-    (root / TRAIN).unlink()
-    (root / name).write_bytes(data)
-    found = f"{root / name}: .* of SHA1 {hashlib.sha1(data).hexdigest()}; https:.*html"
-    with pytest.raises(FileNotFoundError, match=f"^found no {TRAIN} of SHA1 .*{found}"):
+    (root / name).write_bytes(other)
+    found = f"{root / name}: .* of SHA1 {hashlib.sha1(other).hexdigest()}; https:.*html"
+    with pytest.raises(FileNotFoundError, match=f"^found no {TEST} of SHA1 .*{found}"):
         AmesHousing(source="kaggle", root=root)
-    assert {path.name for path in root.iterdir()} == {name, TEST}
+    assert (root / name).read_bytes() == other
+    AmesHousing(source="kaggle", root=root)
+    assert (root / TEST).read_bytes() == small[TEST] and not sent

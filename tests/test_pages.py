@@ -33,9 +33,8 @@ def visit(request, browser, site):
     with empty_page(browser, color_scheme="light") as page:
         page.on("request", lambda request: seen.append(request.url))
         page.on("requestfailed", lambda request: wrong.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda line: line.type in bad and wrong.append(line.text))
-        page.on("response", lambda answer: answer.ok or wrong.append(answer.url))
+        page.on("response", lambda a: a.status >= 400 and wrong.append(a.url))
         page.goto(site + request.param)
         page.wait_for_load_state("networkidle")
         yield SimpleNamespace(name=request.param, page=page, seen=seen, wrong=wrong)
