@@ -1,5 +1,6 @@
 """What the test files share: untimed examples, the built pages, and a browser."""
 
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -38,19 +39,23 @@ def browser():
         browser.close()
 
 
+@contextmanager
+def empty_page(browser, **options):
+    """A page in a context (with these options) of its own, without errors."""
+    context, errors = browser.new_context(**options), []
+    context.set_default_timeout(120_000)  # the machine may be busy
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
 @pytest.fixture
 def new_page(browser):
-    """A function: an empty page, in a context (with these options) of its own."""
-    contexts = []
-
-    def new_page(**options):
-        contexts.append(browser.new_context(**options))
-        contexts[-1].set_default_timeout(120_000)  # the machine may be busy
-        return contexts[-1].new_page()
-
-    yield new_page
-    for context in contexts:
-        context.close()
+    """A function: an empty page."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(empty_page(browser, **options))
 
 
 @pytest.fixture

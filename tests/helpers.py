@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from axe_playwright_python.sync_playwright import Axe
 from d2l import torch as d2l
 from torch import nn
 
@@ -26,19 +25,11 @@ def randomise(net):
     return net
 
 
-def copy_state(source, target):
-    """Give `target` the state of `source`, entry by entry in their order."""
-    ours, theirs = source.state_dict(), target.state_dict()
-    assert [v.shape for v in ours.values()] == [v.shape for v in theirs.values()]
-    target.load_state_dict(dict(zip(theirs, ours.values(), strict=True)))
-
-
 def assert_same_training(net, plain, shape):
     """Assert that two nets with the same random weights do the same in training."""
     torch.manual_seed(0)
-    randomise(net)
-    plain.double()
-    copy_state(net, plain)
+    ours, theirs = randomise(net).state_dict(), plain.double().state_dict()
+    plain.load_state_dict(dict(zip(theirs, ours.values(), strict=True)))
     X = torch.randn(shape, dtype=torch.float64)
     assert_same_step(net.train(), plain.train(), X, tolerance=1e-11)
 
@@ -69,19 +60,17 @@ def assert_same_step(net, plain, X, tolerance=1e-10):
 class PlainDenseBlock(nn.Module):
     """A dense block in PyTorch's layers, with nothing of the package."""
 
-    def __init__(
-        self, in_channels, num_layers, growth_rate, bottleneck=None, bias=True
-    ):
+    def __init__(self, c, num_layers, growth_rate, bottleneck=None, bias=True):
         super().__init__()
         self.net = nn.Sequential()
         for i in range(num_layers):
-            c, layer = in_channels + i * growth_rate, []
+            width, layer = c + i * growth_rate, []
             if bottleneck is not None:
-                width = bottleneck * growth_rate
-                layer = [*norm_and_relu(c), nn.Conv2d(c, width, 1, bias=bias)]
-                c = width
-            conv = nn.Conv2d(c, growth_rate, kernel_size=3, padding=1, bias=bias)
-            self.net.append(nn.Sequential(*layer, *norm_and_relu(c), conv))
+                narrow = bottleneck * growth_rate
+                conv = nn.Conv2d(width, narrow, kernel_size=1, bias=bias)
+                layer, width = [*norm_and_relu(width), conv], narrow
+            conv = nn.Conv2d(width, growth_rate, kernel_size=3, padding=1, bias=bias)
+            self.net.append(nn.Sequential(*layer, *norm_and_relu(width), conv))
 
     def forward(self, X):
         for layer in self.net:
@@ -229,65 +218,45 @@ def assert_equal_states(ours, theirs):
         assert torch.equal(value, theirs[key]), key
 
 
-def idx(array):
-    """The bytes of an IDX file of uint8 numbers."""
-    shape = np.array(array.shape, dtype=">u4").tobytes()
-    return bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
-
-
-def small_fashion_mnist(folder, monkeypatch, per_class=8, held_out=2, num_test=23):
+def small_fashion_mnist(folder, monkeypatch):
     """Let the four files be small ones of random pictures, lying in `folder`.
 
     Returns their contents by name, not compressed.
     """
-    random = np.random.default_rng(0)
-    labels = random.permutation(np.repeat(np.arange(10, dtype=np.uint8), per_class))
-    contents, sums = {}, {}
-    for part, y in (
-        ("train", labels),
-        ("t10k", random.integers(10, size=num_test, dtype=np.uint8)),
-    ):
-        images = random.integers(256, size=(len(y), 28, 28), dtype=np.uint8)
+    random, contents, sums = np.random.default_rng(0), {}, {}
+    labels = {
+        "train": random.permutation(np.repeat(np.arange(10), 8)),
+        "t10k": random.integers(10, size=23),
+    }
+    for part, y in labels.items():
+        images = random.integers(256, size=(len(y), 28, 28))
         for kind, array in (("images", images), ("labels", y)):
-            data = idx(array)
+            shape = np.array(array.shape, dtype=">u4").tobytes()
+            data = bytes([0, 0, 8, array.ndim]) + shape + array.astype("u1").tobytes()
             contents[f"{part}-{kind}-idx{array.ndim}-ubyte"] = data
             sums[f"{part}-{kind}"] = hashlib.sha256(data).hexdigest()
     monkeypatch.setattr(fashion_mnist, "SHA_256", sums)
-    monkeypatch.setattr(fashion_mnist, "VALIDATION_PER_CLASS", held_out)
+    monkeypatch.setattr(fashion_mnist, "VALIDATION_PER_CLASS", 2)
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, data in contents.items():
         Path(folder, f"{name}.gz").write_bytes(gzip.compress(data))
     return contents
 
 
-def small_house_prices(folder, monkeypatch, frame, num_train=60, num_test=20):
+def small_house_prices(folder, monkeypatch, frame):
     """Let Kaggle's two files be small ones made of De Cock's sales, in `folder`.
 
     Returns their contents by name.
     """
-    frame = frame[: num_train + num_test].reset_index(drop=True)
+    frame = frame[:80].reset_index(drop=True)
     frame.insert(0, "Id", frame.index + 1)
-    parts = {
-        "train": frame[:num_train],
-        "test": frame[num_train:].drop(columns="SalePrice"),
-    }
+    test = frame[60:].drop(columns="SalePrice")
     contents, sums = {}, {}
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for part, sales in parts.items():
+    for part, sales in (("train", frame[:60]), ("test", test)):
         data = sales.to_csv(index=False, na_rep="NA").encode()
+        contents[name := f"kaggle_house_pred_{part}.csv"] = data
         sums[part] = hashlib.sha1(data).hexdigest()
-        name = f"kaggle_house_pred_{part}.csv"
-        contents[name] = data
         Path(folder, name).write_bytes(data)
     monkeypatch.setattr(house_prices, "KAGGLE_SHA_1", sums)
     return contents
-
-
-def serious_barriers(page, part=None):
-    """What axe-core finds serious or critical on a page, or in a part of it."""
-    return [
-        (rule["id"], node["html"])
-        for rule in Axe().run(page, part).response["violations"]
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 import torch
-from conftest import HTML, PHONE, barriers
+from conftest import HTML, PHONE, barriers, empty_page
 
 import explorer_figures as figures
 from d2l_dense import VARIANTS, DenseNet, cost
@@ -104,22 +104,16 @@ def works(config, setting=SETTING):
 def page(browser, site):
     """The Explorer's page, opened once; a test goes to the address that it needs."""
     allowed = ["clipboard-read", "clipboard-write"]
-    context = browser.new_context(permissions=allowed, base_url=site)
-    context.set_default_timeout(120_000)  # the machine may be busy
-    page, wrong = context.new_page(), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    yield page
-    context.close()
-    assert wrong == []
+    with empty_page(browser, permissions=allowed, base_url=site) as page:
+        yield page
 
 
 def test_any_network_is_counted_as_ours_are_in_closed_form():
-    for name in ("121", "40-12"):
+    for name, side in (("121", 224), ("40-12", 32)):
         with torch.device("meta"):
             net = DenseNet.variant(name)
-        config, setting = preset(name)
-        shape = (1, 3, setting["side"], setting["side"])
-        assert figures.counted(net, shape) == [*cost.summary(config, shape)[1:]]
+        expected = cost.summary(VARIANTS[name], (1, 3, side, side))[1:]
+        assert figures.counted(net, (1, 3, side, side)) == [*expected]
 
 
 @pages
@@ -163,12 +157,8 @@ def test_knobs_by_hand_the_address_and_the_clipboard(page):
     assert shown(page) == works(config, setting)
     config |= {"growth_rate": 24, "bias": True, "pool": "max", "compression": 0.57}
     config |= {"arch": (16, 3), "bottleneck": None}
-    for key, value in {
-        "blocks": 2,
-        "layers2": 3,
-        "growth_rate": 24,
-        "side": 40,
-    }.items():
+    typed = {"blocks": 2, "layers2": 3, "growth_rate": 24, "side": 40}
+    for key, value in typed.items():
         page.locator(f"[name={key}]").fill(str(value))
     page.locator("[name=bias]").check()
     for key, value in {"pool": "max", "bottleneck": "none", "dtype": "half"}.items():
@@ -297,17 +287,7 @@ def test_without_javascript_the_table_stands(open_page):
             ...[...row.querySelectorAll("td[data-value]")]
                 .map(cell => Number(cell.dataset.value))])"""
     )
-    right = []
-    for name in figures.PRESETS:
-        config, setting = preset(name)
-        one, all_of = (
-            expected(config, setting | {"batch": 1}),
-            expected(config, setting),
-        )
-        counts = [one[key] for key in ("parameters", "macs", "activations")]
-        batches = [all_of[f"largest-plain-{i}"] for i in range(len(figures.BUDGETS))]
-        right.append([name, *counts, all_of["peak"], *batches])
-    assert rows[:-5] == right
+    assert rows[:-5] == [[name, *values] for name, _, values in figures.presets()]
     # torchvision publishes the parameters.
     assert rows[-5] == ["ResNet-18", 11_689_512, 1_814_073_344, 21_577_728]
     assert rows[-3][:3] == ["ResNet-50", 25_557_032, 4_089_184_256]
@@ -315,13 +295,11 @@ def test_without_javascript_the_table_stands(open_page):
 
 @pages
 def test_works_from_the_disk(new_page):
-    page, wrong = new_page(), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page = new_page()
     page.goto((HTML / PAGE).as_uri() + "?preset=121")
     page.locator("[name=growth_rate]").press("ArrowRight")
     config, setting = preset("121")
     assert shown(page) == works(config | {"growth_rate": 33}, setting)
-    assert wrong == []
 
 
 @pages

@@ -30,12 +30,10 @@ def references():
     """References of the page chapters/a, as Sphinx has them for a small book."""
     titles = {"chapters/a": "Page A", "chapters/b": "Page B"}
     formula, exercise = {"equation-eq-b": (3,)}, {"ex-b": (2,)}
+    slugs = {"at": (1, "id", "At")}
     env = SimpleNamespace(
         toc_fignumbers={"chapters/b": {"displaymath": formula, "exercise": exercise}},
-        metadata={
-            "chapters/a": {},
-            "chapters/b": {"myst_slugs": {"at": (1, "id", "At")}},
-        },
+        metadata={"chapters/a": {}, "chapters/b": {"myst_slugs": slugs}},
         titles={k: SimpleNamespace(astext=lambda v=v: v) for k, v in titles.items()},
         config=SimpleNamespace(bibtex_bibfiles=["references.bib"]),
         srcdir=ROOT,
@@ -49,8 +47,6 @@ def references():
 
 PAGE_B = f"{HUB.pages}chapters/b.html"
 HUANG = "[Huang et al. (2017)](https://doi.org/10.1109/CVPR.2017.243)"
-
-
 EXERCISE = "```{exercise} Name\n:label: ex-b\nDo [it](b.ipynb).\n```\n"
 BOXES = "````{admonition} T\n```{tip}\nb\n```\n````"
 
@@ -113,28 +109,33 @@ def test_solutions_can_be_left_out():
         "<details>\n<summary>Solution</summary>\nDone.\n</details>\n"
     )
     shown = {"mystnb": {"code_prompt_show": "Show a solution"}}
-    notebook = new_notebook(
-        cells=[
-            new_markdown_cell(text),
-            new_code_cell("1"),
-            new_code_cell("2", metadata=shown),
-            new_markdown_cell("<details><summary>Solution</summary>So</details>"),
-        ]
-    )
+    code = new_code_cell("1"), new_code_cell("2", metadata=shown)
+    alone = new_markdown_cell("<details><summary>Solution</summary>So</details>")
+    notebook = new_notebook(cells=[new_markdown_cell(text), *code, alone])
     kept = solutions.without(notebook).cells
     hint = "Ask.\n\n<details><summary>Hint: a</summary>\n\nThink.\n\n</details>\n\n"
     assert [cell.source for cell in kept] == [hint, "1"]
 
 
-def test_only_github_counts_by_https_and_by_ssh():
-    for url in (
+@pytest.mark.parametrize(
+    "url",
+    [
         "https://github.com/some-one/dense.net.git",
         "https://user:secret@github.com/some-one/dense.net/",
         "git@github.com:some-one/dense.net.git",
         "ssh://git@github.com/some-one/dense.net",
-    ):
-        assert address.parse(url) == HUB, url
-    for url in (
+    ],
+)
+def test_github_counts_by_https_and_by_ssh(url):
+    assert address.parse(url) == HUB
+    assert HUB.repository == "https://github.com/some-one/dense.net"
+    assert HUB.pages == "https://some-one.github.io/dense.net/"
+    assert address.Address("A", "a.github.io").pages == "https://a.github.io/"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "http://github.com/a/b",
         "https://example.org/a/b",
         "git@example.org:a/b.git",
@@ -144,11 +145,15 @@ def test_only_github_counts_by_https_and_by_ssh():
         'https://github.com/a/b"><script>',
         "/a/folder",
         "",
-    ):
-        assert address.parse(url) is None, url
-    assert HUB.repository == "https://github.com/some-one/dense.net"
-    assert HUB.pages == "https://some-one.github.io/dense.net/"
-    assert address.Address("A", "a.github.io").pages == "https://a.github.io/"
+    ],
+)
+def test_nothing_else_counts(url):
+    assert address.parse(url) is None
+
+
+def git(folder, *arguments):
+    """What git says in a folder."""
+    return subprocess.check_output(["git", "-C", folder, *arguments], text=True)
 
 
 def test_address_comes_from_ci_or_else_from_origin(monkeypatch, tmp_path):
@@ -156,11 +161,9 @@ def test_address_comes_from_ci_or_else_from_origin(monkeypatch, tmp_path):
     for name in ("GITHUB_REPOSITORY", "GITHUB_SERVER_URL"):
         monkeypatch.delenv(name, raising=False)
     assert address.find() is None
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    git(tmp_path, "init", "-q")
     assert address.find() is None
-    url = "git@github.com:a/b.git"
-    command = ["git", "-C", tmp_path, "remote", "add", "origin", url]
-    subprocess.run(command, check=True)
+    git(tmp_path, "remote", "add", "origin", "git@github.com:a/b.git")
     assert address.find() == address.Address("a", "b")
     monkeypatch.setenv("GITHUB_REPOSITORY", "c/d")
     assert address.find() == address.Address("c", "d")
@@ -200,7 +203,7 @@ def test_buttons_offer_and_launch_the_exported_notebook(monkeypatch):
 
 
 @pytest.mark.parametrize("found", [None, HUB], ids=["no address", "GitHub"])
-def test_theme_links_to_the_repository_if_there_is_one(monkeypatch, found):
+def test_theme_and_first_cell_name_the_repository_if_there_is_one(monkeypatch, found):
     monkeypatch.setattr(address, "find", lambda: found)
     config = SimpleNamespace(html_theme_options={"use_issues_button": False})
     buttons.set_address(None, config)
@@ -208,10 +211,6 @@ def test_theme_links_to_the_repository_if_there_is_one(monkeypatch, found):
     assert options["repository_url"] == (found.repository if found else "")
     names = ("use_issues_button", "use_edit_page_button", "use_repository_button")
     assert [options[name] for name in names] == [bool(found)] * 3
-
-
-@pytest.mark.parametrize("found", [None, HUB], ids=["no address", "GitHub"])
-def test_first_code_cell_installs(found):
     notebook = new_notebook(cells=[new_code_cell("1")])
     export.with_setup(notebook, "a.whl", found, "d2l==1.0.3")
     prose, code, last = notebook.cells
@@ -230,30 +229,26 @@ def test_set_up_says_what_is_missing(tmp_path):
     assert "FileNotFoundError: Lay x.whl beside this notebook." in done.stderr
 
 
-def test_publishing_pushes_the_pages_alone(tmp_path):
-    book, hub = tmp_path / "book", tmp_path / "hub.git"
-    who = {
-        f"GIT_{a}_{b}": "a" for a in ("AUTHOR", "COMMITTER") for b in ("NAME", "EMAIL")
-    }
-    environment = os.environ | who
-    subprocess.run(["git", "init", "-q", "--bare", hub], check=True)
-    subprocess.run(["git", "clone", "-q", hub, book], check=True)
-    commit = ["git", "-C", book, "commit", "-q", "--allow-empty", "-m", "Book"]
-    subprocess.run(commit, check=True, env=environment)
+def test_publishing_pushes_the_pages_alone(tmp_path, monkeypatch):
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a")
+    book, html = tmp_path / "book", tmp_path / "book" / "_build" / "html"
+    git(tmp_path, "init", "-q", "--bare", "hub.git")
+    git(tmp_path, "clone", "-q", "hub.git", "book")
+    git(book, "commit", "-q", "--allow-empty", "-m", "Book")
     publish = ["make", "-s", "-C", book, "-f", ROOT / "Makefile", "publish"]
     publish.append(f"py={sys.executable}")
     done = subprocess.run(publish, capture_output=True, text=True)
     assert done.returncode != 0
     assert done.stderr.startswith("There are no pages yet: run make book first.\n")
-    html = book / "_build" / "html"
     html.mkdir(parents=True)
     for text in ("one", "two"):
         (html / "index.html").write_text(text)
-        subprocess.run(publish, check=True, env=environment)
-        show = ["git", "-C", hub, "show", "gh-pages:index.html"]
-        assert subprocess.check_output(show, text=True) == text
-    names = ["git", "-C", hub, "ls-tree", "-r", "--name-only", "gh-pages"]
-    assert subprocess.check_output(names, text=True) == ".nojekyll\nindex.html\n"
+        subprocess.run(publish, check=True)
+        assert git(tmp_path / "hub.git", "show", "gh-pages:index.html") == text
+    names = git(tmp_path / "hub.git", "ls-tree", "-r", "--name-only", "gh-pages")
+    assert names == ".nojekyll\nindex.html\n"
 
 
 @pytest.fixture(scope="module")

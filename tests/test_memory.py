@@ -1,16 +1,19 @@
 """d2l_dense/memory.py, and cost.peak against it."""
 
 import os
+from copy import deepcopy
 
 import pytest
 import torch
 from d2l import torch as d2l
+from helpers import assert_equal_states
 from torch import nn
 
 from d2l_dense import VARIANTS, DenseNet, cost, memory
 from d2l_dense.recompute import MEMORY
 
 SMALL = dict(num_channels=16, growth_rate=8, arch=(3, 4), bottleneck=2, momentum=0.9)
+TINY = dict(num_channels=8, growth_rate=4, arch=(1,))
 NETWORKS = {
     "chapter": ({}, (32, 1, 96, 96)),
     "121": (VARIANTS["121"], (8, 3, 224, 224)),
@@ -89,36 +92,26 @@ def test_shared_needs_a_fraction_of_plain(name, share):
 
 def test_a_linear_net_by_hand():
     """y = XW: parameters, a momentum for each, the input, the gradient."""
-    net = nn.Linear(1000, 500, bias=False)
-    found = memory.training_peak(net, (4, 1000), momentum)
+    net, (X, y) = nn.Linear(1000, 500, bias=False), batch(4, 1000)
+    found = memory.training_peak(net, X.shape, momentum)
     weights = 4 * 1000 * 500
     assert found["parameters"] == found["optimizer"] == weights
     assert found["temporaries"] >= weights  # the gradient, until it is handed over
-    assert found["inputs"] == 4 * 4 * 1000 + 4 * 8
+    assert found["inputs"] == X.nbytes + y.nbytes == 4 * 4 * 1000 + 4 * 8
     assert found["total"] == sum(v for k, v in found.items() if k != "total")
-    assert measured(net, (4, 1000), optimizer=momentum) == pytest.approx(
-        found["total"], rel=0.1
-    )
-
-
-def test_a_timeline_begins_and_ends_with_what_is_held():
-    net = nn.Linear(1000, 500, bias=False)
-    X, y = batch(4, 1000)
     held = memory.timeline(net, (X, y), momentum)
-    before = 2 * 4 * 1000 * 500 + X.nbytes + y.nbytes
-    assert held[0] == before
-    assert held[-1] == pytest.approx(before + 4 * 1000 * 500, rel=0.01)  # a gradient
+    assert held[0] == 2 * weights + X.nbytes + y.nbytes
+    assert held[-1] == pytest.approx(held[0] + weights, rel=0.01)  # a gradient
+    assert max(held) == pytest.approx(found["total"], rel=0.1)
     assert memory.measure(net, (X, y), momentum)["total"] == max(held)
 
 
 def test_it_changes_nothing():
-    net = DenseNet(**SMALL)
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    environment = dict(os.environ)
+    net, environment = DenseNet(**TINY), dict(os.environ)
+    before = deepcopy(net)
     memory.training_peak(net, (2, 1, 32, 32))
     memory.measure(net, batch(2, 1, 32, 32))
-    for key, value in net.state_dict().items():
-        assert torch.equal(value, before[key])
+    assert_equal_states(net, before)
     assert all(p.grad is None for p in net.parameters())
     assert dict(os.environ) == environment
 
@@ -126,13 +119,13 @@ def test_it_changes_nothing():
 def test_it_allocates_nothing():
     """A network on the meta device, at a size that no machine could train."""
     with torch.device("meta"):
-        net = DenseNet(**SMALL)
+        net = DenseNet(**TINY)
     found = memory.training_peak(net, (1_000_000, 1, 224, 224))
     assert found["total"] > 2**40
 
 
 def test_mixed_precision_needs_less():
-    net, shape = DenseNet(**SMALL), (8, 1, 64, 64)
+    net, shape = DenseNet(**TINY), (8, 1, 64, 64)
     single = memory.training_peak(net, shape)
     half = memory.training_peak(net, shape, autocast=torch.bfloat16)
     assert half["activations"] < 0.7 * single["activations"]

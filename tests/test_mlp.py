@@ -94,12 +94,12 @@ def test_both_trainers_train_it(data):
         assert not history or history[-1]["val_mse"] == pytest.approx(mse, rel=1e-4)
 
 
-def test_numpys_numbers_are_numbers():
-    net = DenseMLP(np.int64(5), np.int32(4), (np.int8(2),), np.float32(0.5))
+def test_arguments_are_numbers_and_reach_the_optimizer():
+    net = DenseMLP(np.int64(5), np.int32(4), (2,), np.float32(0.5), weight_decay=0.25)
     kept = [net.num_inputs, net.growth_rate, *net.arch, net.lr]
     assert kept == [5, 4, 2, 0.5] and [*map(type, kept)] == [int, int, int, float]
-    group = DenseMLP(4, lr=0.5, weight_decay=0.25).configure_optimizers().param_groups
-    assert (group[0]["lr"], group[0]["weight_decay"]) == (0.5, 0.25)
+    (group,) = net.configure_optimizers().param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
 
 
 def test_wrong_arguments():

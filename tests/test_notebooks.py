@@ -2,14 +2,12 @@
 
 import base64
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import ROOT
 
-CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
-PATHS = sorted(CHAPTERS.glob("*.ipynb"))
-
+PATHS = sorted((ROOT / "chapters").glob("*.ipynb"))
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 HOME_OR_TEMPORARY = re.compile(r"/home/|/root/|/Users/|/tmp/|C:\\\\Users")
 
@@ -60,7 +58,7 @@ def test_cells_are_short_and_narrow(notebook):
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
         assert len(lines) <= 20, cell.source
-        assert [line for line in lines if len(line) > 79] == []
+        assert [line for line in lines if len(line) > 76] == []
 
 
 def test_most_outputs_are_compared(notebook):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from conftest import HTML, PHONE, barriers
+from conftest import HTML, PHONE, barriers, empty_page
 
 pytestmark = pytest.mark.pages
 
@@ -29,25 +29,15 @@ def visit(request, browser, site):
 
     Tests that only look come first, then those that change its size and colours.
     """
-    seen, wrong = [], []
-    context = browser.new_context(color_scheme="light")
-    context.set_default_timeout(120_000)  # the machine may be busy
-    page = context.new_page()
-    page.on("request", lambda request: seen.append(request.url))
-    page.on("requestfailed", lambda request: wrong.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda line: line.type in ("error", "warning") and wrong.append(line.text),
-    )
-    page.on(
-        "response",
-        lambda response: response.status >= 400 and wrong.append(response.url),
-    )
-    page.goto(site + request.param)
-    page.wait_for_load_state("networkidle")
-    yield SimpleNamespace(name=request.param, page=page, seen=seen, wrong=wrong)
-    context.close()
+    seen, wrong, bad = [], [], ("error", "warning")
+    with empty_page(browser, color_scheme="light") as page:
+        page.on("request", lambda request: seen.append(request.url))
+        page.on("requestfailed", lambda request: wrong.append(request.url))
+        page.on("console", lambda line: line.type in bad and wrong.append(line.text))
+        page.on("response", lambda a: a.status >= 400 and wrong.append(a.url))
+        page.goto(site + request.param)
+        page.wait_for_load_state("networkidle")
+        yield SimpleNamespace(name=request.param, page=page, seen=seen, wrong=wrong)
 
 
 @functools.cache
@@ -70,66 +60,49 @@ def test_loads_from_here_alone_and_without_errors(visit, site):
 
 
 def test_every_icon_is_drawn_here(visit):
-    drawn = re.findall(
-        r"\.(fa-[a-z-]+)", (HTML / "_static/icons.css").read_text("utf-8")
-    )
+    styles = (HTML / "_static/icons.css").read_text("utf-8")
+    drawn = re.findall(r"\.(fa-[a-z-]+)", styles)
     names = evaluate_all(visit.page, "i.fa-solid, i.fas, i.fab", "e => e.className")
     used = set(re.findall(r"fa-[a-z-]+", " ".join(names)))
     assert used - {"fa-fw", "fa-lg", *drawn} == set()
-    assert all(
-        mask.startswith('url("data:image/svg')
-        for mask in evaluate_all(
-            visit.page, "i.fas", 'e => getComputedStyle(e, "::before").maskImage'
-        )
-    )
+    mask = "e => getComputedStyle(e, '::before').maskImage"
+    masks = evaluate_all(visit.page, "i.fas", mask)
+    assert all(mask.startswith('url("data:image/svg') for mask in masks)
 
 
 @chapters_alone
 def test_formulas_are_laid_out_by_the_browser(visit):
-    boxes = evaluate_all(
-        visit.page,
-        ".math",
-        """e => {
-            const math = e.querySelector("math");
-            const box = math && math.getBoundingClientRect();
-            return [e.textContent, box ? box.width * box.height : 0];
-        }""",
-    )
+    area = """e => {
+        const box = e.querySelector("math")?.getBoundingClientRect();
+        return [e.textContent, box ? box.width * box.height : 0];
+    }"""
+    boxes = evaluate_all(visit.page, ".math", area)
     assert [text for text, area in boxes if area < 20] == []
     if boxes:
         assert visit.page.evaluate("document.fonts.check('1em STIX Two Math subset')")
     # Nothing of TeX left in the prose.
-    prose = visit.page.eval_on_selector(
-        "article",
-        """article => {
-            const copy = article.cloneNode(true);
-            copy.querySelectorAll("pre, code").forEach(e => e.remove());
-            return copy.textContent;
-        }""",
-    )
+    without_code = """article => {
+        const copy = article.cloneNode(true);
+        copy.querySelectorAll("pre, code").forEach(e => e.remove());
+        return copy.textContent;
+    }"""
+    prose = visit.page.eval_on_selector("article", without_code)
     assert re.findall(r"\$\$|\\\(|\\\[|\\[a-z]{3,}|\{[a-z:]+\}`", prose) == []
 
 
 def test_images_load_and_have_alternative_text(visit):
-    images = evaluate_all(
-        visit.page,
-        "img",
-        "e => [e.src, e.naturalWidth, e.getAttribute('alt'),"
-        " e.closest('article') !== null]",
-    )
-    assert [src for src, width, _, _ in images if not width] == []
+    look = "e => [e.src, e.naturalWidth, e.getAttribute('alt')]"
+    images = evaluate_all(visit.page, "img", look)
+    assert [src for src, width, _ in images if not width] == []
     # Outside the text an empty one is right: the words stand beside the logo.
-    assert [src for src, _, alt, _ in images if alt is None] == []
-    bad = [s for s, _, alt, inside in images if inside and len(alt or "") < 10]
-    assert bad == []
+    assert [src for src, _, alt in images if alt is None] == []
+    inside = evaluate_all(visit.page, "article img", look)
+    assert [src for src, _, alt in inside if len(alt or "") < 10] == []
 
 
 def test_headings_are_in_order(visit):
-    levels = evaluate_all(
-        visit.page,
-        "h1, h2, h3, h4, h5, h6",
-        "e => e.checkVisibility() ? Number(e.tagName[1]) : 0",
-    )
+    seen = "e => e.checkVisibility() ? Number(e.tagName[1]) : 0"
+    levels = evaluate_all(visit.page, "h1, h2, h3, h4, h5, h6", seen)
     levels = [level for level in levels if level]
     assert levels.count(1) == 1 and levels[0] == 1
     steps = zip(levels, levels[1:], strict=False)
@@ -160,12 +133,9 @@ def test_can_be_read_without_javascript(visit, open_page):
         all_of = without.locator(selector)
         assert all_of.count() == visit.page.locator(selector).count()
     # Without the script that unfolds them, nothing may stay folded.
-    hidden = evaluate_all(
-        without,
-        "article p",
-        "e => e.checkVisibility() || e.closest('details') ? '' : e.textContent",
-    )
-    assert [text for text in hidden if text] == []
+    hidden = "e => e.checkVisibility() || e.closest('details') ? '' : e.textContent"
+    found = evaluate_all(without, "article p", hidden)
+    assert [text for text in found if text] == []
 
 
 def test_keyboard_can_skip_to_the_text(visit):

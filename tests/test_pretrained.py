@@ -44,9 +44,7 @@ def test_its_first_answers_are_those_of_the_record():
 def test_another_file_is_refused(tmp_path):
     place = tmp_path / "weights.safetensors"
     place.write_bytes(pretrained.FILE.read_bytes()[:-1])
-    words = (
-        rf"has SHA-256 [0-9a-f]{{64}} \([\d,]+ bytes\): expected {pretrained.SHA256}"
-    )
+    words = rf"has SHA-256 [0-9a-f]+ \([\d,]+ bytes\): expected {pretrained.SHA256}"
     with pytest.raises(ValueError, match=words):
         trained_densenet(place)
     with pytest.raises(FileNotFoundError, match="none.safetensors"):
@@ -103,5 +101,5 @@ def test_the_weights_of_another_run_are_not_replaced(run_that_ended, tmp_path):
         weights.export(place, tmp_path, target)
     assert target.read_bytes() == other
     target.unlink()
-    assert weights.export(place, tmp_path, target)
-    assert weights.export(place, tmp_path, target)  # its own may be written anew
+    for _ in range(2):  # its own may be written anew
+        assert weights.export(place, tmp_path, target)

@@ -11,7 +11,6 @@ import yaml
 
 import api
 import d2l_dense
-from book import notebooks
 from d2l_dense import cost, exercises, memory, plots, records
 from experiments import __main__ as experiments
 
@@ -114,26 +113,6 @@ def test_docstrings_name_headings_that_are_there():
 def test_every_chapter_says_what_it_needs(path):
     needs = nbformat.read(path, as_version=4).metadata["d2l_dense"]["needs"]
     assert len(needs) > 5 and not needs.endswith(".")
-
-
-def test_executing_a_notebook_keeps_it_where_it_fails(tmp_path):
-    def small_notebook(source):
-        path = tmp_path / "small.ipynb"
-        cell = nbformat.v4.new_code_cell(source)
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-        return path
-
-    path = small_notebook("6 * 7")
-    notebooks.execute(path)
-    (cell,) = nbformat.read(path, as_version=4).cells
-    assert cell.outputs[0].data["text/plain"] == "42"
-    path = small_notebook("1 / 0")
-    before = path.read_bytes()
-    with pytest.raises(SystemExit, match="(?s)ZeroDivisionError.*did not run through"):
-        notebooks.main([path])
-    assert path.read_bytes() == before
-    with pytest.raises(SystemExit, match="there is no such notebook"):
-        notebooks.main([tmp_path / "none.ipynb"])
 
 
 # The built pages
