@@ -10,11 +10,7 @@ from d2l_dense.recompute import MEMORY, concatenate, recompute, shared_layer
 
 
 def conv_block(
-    in_channels: int,
-    growth_rate: int,
-    *,
-    bottleneck: int | None = None,
-    bias: bool = True,
+    in_channels: int, growth_rate: int, *, bottleneck: int | None = None, bias=True
 ) -> nn.Sequential:
     """One layer of a dense block: BN, ReLU, 3x3 convolution (pre-activation).
 
@@ -29,7 +25,7 @@ def conv_block(
     """
     in_channels = checks.count("in_channels", in_channels)
     growth_rate = checks.count("growth_rate", growth_rate)
-    layers: list[nn.Module] = []
+    layers = []
     if bottleneck is not None:
         width = checks.count("bottleneck", bottleneck) * growth_rate
         layers += [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)]
@@ -47,10 +43,9 @@ class DenseBlock(nn.Module):
 
     Args:
         growth_rate, bottleneck, bias: as in `conv_block`.
-        memory: what is kept for the backward pass. "plain": all that autograd
-            keeps, quadratic in `num_layers`; "checkpoint": the features; "shared":
-            the features and the bottlenecks' outputs, so that no convolution is
-            computed twice. The results are the same.
+        memory: what is kept for the backward pass. "plain": all that autograd keeps,
+            quadratic in `num_layers`; "checkpoint": the features; "shared": these and
+            the bottlenecks' outputs, so that no convolution is computed twice.
 
     Source: Huang et al. (2017), equation 2. Chapter: "Dense blocks".
     """
@@ -111,17 +106,11 @@ class TransitionBlock(nn.Sequential):
     Args:
         pool: "avg" or "max" of 2x2 pixels; or "stride", the first of them.
 
-    Source: Huang et al. (2017), section 3, "Pooling layers" and "Compression".
-    Chapter: "Transition layers".
+    Source: Huang et al. (2017), section 3. Chapter: "Transition layers".
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        bias: bool = True,
-        pool: str = "avg",
+        self, in_channels: int, out_channels: int, *, bias=True, pool="avg"
     ) -> None:
         in_channels = checks.count("in_channels", in_channels)
         out_channels = checks.count("out_channels", out_channels)

@@ -173,13 +173,9 @@ class DenseNet(d2l.Classifier):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Stochastic gradient descent with what the constructor was given."""
-        return torch.optim.SGD(
-            self.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-        )
+        options = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        options["nesterov"] = self.momentum > 0
+        return torch.optim.SGD(self.parameters(), self.lr, **options)
 
 
 def _shape(value: Any) -> Any:
@@ -190,7 +186,5 @@ def initialize(module: nn.Module) -> None:
     """Start a layer as He et al. (2015) do; the paper, section 4.2."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

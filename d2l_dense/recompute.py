@@ -1,9 +1,8 @@
 """Train in less memory: keep the features once, and compute again what is cheap.
 
-For each dense layer autograd keeps all that the layer reads, twice: the concatenated
-features, and what batch normalization and ReLU make of them. The strategies here keep
-only the features. "checkpoint" runs the whole layer again in the backward pass, with
-PyTorch's own function; "shared" repeats all of it but the convolutions.
+For each dense layer autograd keeps all that the layer reads, twice: concatenated, and
+normalized. The strategies here keep only the features. In the backward pass,
+"checkpoint" runs the whole layer again, "shared" all of it but the convolutions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,8 @@ def concatenate(features: Sequence[Tensor]) -> Tensor:
 def recompute(module: nn.Module, *features: Tensor) -> Tensor:
     """Apply a module to concatenated features, and run it again to go backward.
 
-    Only the features are kept. The running statistics of batch normalization move
-    once, as they should: PyTorch's checkpoint alone moves them in both passes.
-
-    Shape: each (N, C_i, H, W), together (N, C, H, W) -> that of module(X)
+    Only the features, (N, C_i, H, W) each, are kept. Running statistics of batch
+    normalization move once: PyTorch's checkpoint alone moves them in both passes.
 
     Source: Chen et al. (2016). Chapter: "Checkpointing: change the call".
     """
@@ -66,8 +63,6 @@ def shared_layer(layer: nn.Sequential, *features: Tensor) -> Tensor:
     """Apply a dense layer; keep the features and the outputs of its convolutions.
 
     A layer of another form, or with hooks, is checkpointed instead.
-
-    Shape: each (N, C_i, H, W), together (N, C, H, W) -> (N, growth_rate, H, W)
 
     Source: Pleiss et al. (2017). Chapter: "One function: change the layer".
     """
