@@ -41,7 +41,6 @@ class FashionMNIST(d2l.FashionMNIST):
     Batches: X (N, 1, *resize) float32, y (N,) int64
 
     Args:
-        batch_size: images a batch.
         resize: height and width of the images, bilinear; an int for squares.
         root: folder to look into first, and to download to.
         flip: whether each training image is mirrored with probability 1/2.
@@ -51,20 +50,14 @@ class FashionMNIST(d2l.FashionMNIST):
     """
 
     def __init__(
-        self,
-        batch_size: int = 128,
-        resize: int | Sequence[int] = (96, 96),
-        *,
-        root: str | Path | None = None,
-        flip: bool = True,
-        limit: int | None = None,
+        self, batch_size=128, resize=(96, 96), *, root=None, flip=True, limit=None
     ) -> None:
         # d2l.FashionMNIST gives text_labels and visualize; its __init__ would download.
         d2l.DataModule.__init__(self, root=root, num_workers=0)
         batch_size = count("batch_size", batch_size)
         resize = resize if isinstance(resize, Sequence) else (resize, resize)
         resize = counts("resize", resize, length=2)
-        limit = None if limit is None else count("limit", limit)
+        limit = count("limit", limit, optional=True)
         self.save_hyperparameters(ignore=["root"])
 
         files = [bytearray(data) for _, data in fashion_mnist_files(root)]
