@@ -14,13 +14,11 @@ def conv_block(
 ) -> nn.Sequential:
     """One layer of a dense block: BN, ReLU, 3x3 convolution (pre-activation).
 
-    Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
-
     Args:
         growth_rate: channels of the output (k in the paper).
         bottleneck: put a BN, ReLU and 1x1 convolution first, whose width is this
             many times `growth_rate` (4 in the paper); None leaves them out.
-
+    Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
     Source: Huang et al. (2017), section 3. Chapter: "Dense blocks".
     """
     in_channels = checks.count("in_channels", in_channels)
@@ -39,14 +37,12 @@ def conv_block(
 class DenseBlock(nn.Module):
     """Concatenate the output of every layer onto all that came before it.
 
-    Shape: (N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)
-
     Args:
         growth_rate, bottleneck, bias: as in `conv_block`.
         memory: what is kept for the backward pass. "plain": all that autograd keeps,
             quadratic in `num_layers`; "checkpoint": the features; "shared": these and
             the bottlenecks' outputs, so that no convolution is computed twice.
-
+    Shape: (N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)
     Source: Huang et al. (2017), equation 2. Chapter: "Dense blocks".
     """
 
@@ -101,11 +97,9 @@ class TransitionBlock(nn.Sequential):
     Average pooling and a 1x1 convolution may change places: both take weighted sums.
     The convolution, first in the paper, is last here, on a quarter of the pixels.
 
-    Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
-
     Args:
         pool: "avg" or "max" of 2x2 pixels; or "stride", the first of them.
-
+    Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
     Source: Huang et al. (2017), section 3. Chapter: "Transition layers".
     """
 

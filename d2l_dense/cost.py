@@ -104,7 +104,6 @@ def summary(
     Args:
         config: arguments of `DenseNet`.
         pool_first: transitions pool, then convolve; torchvision: False.
-
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
     net = _checked(config)
@@ -165,7 +164,6 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
         config: arguments of `DenseNet`; "memory" is the strategy.
         states: numbers that the optimizer keeps a parameter: 0 for plain SGD, 1 with
             momentum, 2 for Adam.
-
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
     counted = summary(config, input_shape, bytes_per_element=bytes_per_element)

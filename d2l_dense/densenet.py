@@ -38,8 +38,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class DenseNet(d2l.Classifier):
     """A stem, dense blocks with transitions between them, and a head.
 
-    Shape: (N, in_channels, H, W) -> (N, num_classes)
-
     The five positional arguments and the default, of 758,226 parameters, are D2L's.
 
     Args:
@@ -53,7 +51,7 @@ class DenseNet(d2l.Classifier):
         stem: "imagenet", 7x7 convolution and max pooling, a quarter of the side;
             or "cifar", a 3x3 convolution that keeps it.
         momentum: Nesterov momentum of the optimizer; 0 is plain SGD.
-
+    Shape: (N, in_channels, H, W) -> (N, num_classes)
     Source: Huang et al. (2017), sections 3 and 4.2. Chapter: "The model".
     """
 

@@ -36,16 +36,14 @@ class FashionMNIST(d2l.FashionMNIST):
     """Fashion-MNIST in three disjoint splits: 55,000, 5,000 and 10,000 images.
 
     The validation split holds the last 500 training images of each class. Images
-    rest in memory as uint8 and become floats in [0, 1] a batch at a time.
-
-    Batches: X (N, 1, *resize) float32, y (N,) int64
+    rest in memory as uint8 and become floats in [0, 1] a batch at a time: X of shape
+    (N, 1, *resize) and float32, y of (N,) and int64.
 
     Args:
         resize: height and width of the images, bilinear; an int for squares.
         root: folder to look into first, and to download to.
         flip: whether each training image is mirrored with probability 1/2.
         limit: of each split, only so many images, for a short run.
-
     Source: Xiao, Rasul and Vollgraf (2017). Chapter: "Training".
     """
 

@@ -54,14 +54,12 @@ class AmesHousing(d2l.DataModule):
     """Sales of houses in Ames in 79 features; the target is the log of the price.
 
     A fold is held out; all that is learnt from data is learnt from the other folds.
-
-    Batches: X (N, num_inputs), Y (N, 1), both standardized, float32
+    Batches are X (N, num_inputs) and Y (N, 1), both standardized, in float32.
 
     Args:
         source: "ames", De Cock's 2,930 sales, or "kaggle", the competition's 1,460.
         root: folder to look for Kaggle's files first, and to download them to.
         fold: which of the `num_folds` is held out; `seed` decides the division.
-
     Source: De Cock (2011). Chapter: "A Dense MLP for House Prices".
     """
 
@@ -116,12 +114,6 @@ class AmesHousing(d2l.DataModule):
         with torch.no_grad():
             Y = model.eval()(self.inputs(features).to(device))
         return Y[:, 0].double().cpu().numpy() * self.std + self.mean
-
-    def to(self, device: torch.device | str) -> "AmesHousing":
-        """Move the sales to a device; batches are then made there."""
-        self.train = [tensor.to(device) for tensor in self.train]
-        self.val = [tensor.to(device) for tensor in self.val]
-        return self
 
     def get_dataloader(self, train: bool) -> DataLoader | None:
         """Loader of the rows to train on, or held out; None if there are none."""

@@ -46,7 +46,6 @@ def training_peak(
     Args:
         optimizer: a `MakeOptimizer`; None: the net's own, or plain SGD.
         autocast: the type of mixed precision, such as `torch.bfloat16`.
-
     Chapter: "Is this really the case?".
     """
     shape = checks.counts("input_shape", input_shape)

@@ -14,8 +14,6 @@ class DenseMLP(d2l.Module):
     outputs to all that it read. Between two blocks a linear map compresses what the
     layers have made; the raw input stays. The head starts at zero.
 
-    Shape: (N, num_inputs) -> (N, 1)
-
     Args:
         growth_rate: outputs that each layer appends (k).
         arch: number of layers of each dense block; () leaves a linear model.
@@ -23,7 +21,7 @@ class DenseMLP(d2l.Module):
         stem: width to which a linear map first compresses the raw input, if any.
         l1: penalty on the sum of the absolute weights, added in training.
         beta: errors beyond it count linearly, in units of the target.
-
+    Shape: (N, num_inputs) -> (N, 1)
     Source: Huang et al. (2017), equation 2. Chapter: "A Dense MLP for House Prices".
     """
 

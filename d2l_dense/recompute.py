@@ -5,9 +5,8 @@ normalized. The strategies here keep only the features. In the backward pass,
 "checkpoint" runs the whole layer again, "shared" all of it but the convolutions.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -31,31 +30,28 @@ def recompute(module: nn.Module, *features: Tensor) -> Tensor:
 
     Source: Chen et al. (2016). Chapter: "Checkpointing: change the call".
     """
-    passes = count()
 
     def run(*features: Tensor) -> Tensor:
-        X = concatenate(features)
-        if next(passes) == 0:
-            return module(X)
-        with frozen_statistics(module):
-            return module(X)
+        return module(concatenate(features))
 
-    return checkpoint(run, *features, use_reentrant=False)
+    contexts = nullcontext(), _FrozenStatistics(module)  # of the two passes
+    return checkpoint(run, *features, use_reentrant=False, context_fn=lambda: contexts)
 
 
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within this context, batch normalization leaves its running statistics alone."""
-    norms = [m for m in module.modules() if hasattr(m, "num_batches_tracked")]
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, _, batches in before:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None if batches is None else batches.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, batches in before:
-            norm.momentum, norm.num_batches_tracked = momentum, batches
+class _FrozenStatistics:
+    """A context in which batch normalization leaves its running statistics alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [m for m in module.modules() if hasattr(m, "num_batches_tracked")]
+
+    def __enter__(self) -> None:
+        self.before = [(n.momentum, n.num_batches_tracked) for n in self.norms]
+        for norm in self.norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *_) -> None:
+        for norm, before in zip(self.norms, self.before, strict=True):
+            norm.momentum, norm.num_batches_tracked = before
 
 
 @torch.compiler.disable  # it cannot trace the function below

@@ -32,7 +32,6 @@ class Trainer(d2l.HyperParameters):
         accelerator: "auto", "cpu", "cuda" or "mps".
         precision: "auto" (see `best_precision`) or one of Lightning Fabric's names.
         progress: a bar in a terminal, elsewhere a line an epoch; False is quiet.
-
     Chapter: "Training".
     """
 

@@ -230,7 +230,6 @@ def test_d2ls_names_or_kaggles(small, tmp_path):
     other = AmesHousing(source="kaggle")
     assert all(map(torch.equal, data.train, other.train))
     assert other.test_features.equals(data.test_features)
-    assert data.to("cpu") is data and data.to("meta").val[1].is_meta
 
 
 def test_what_is_missing_is_fetched_over_https(small, tmp_path, monkeypatch):
