@@ -3,11 +3,8 @@
 from importlib.util import find_spec
 
 if find_spec("d2l") is None:
-    raise ModuleNotFoundError(
-        "d2l_dense needs the package d2l, whose pins cannot be met beside today's "
-        "PyTorch: install it alone, with pip install --no-deps d2l==1.0.3",
-        name="d2l",
-    )
+    advice = "install it alone, with pip install --no-deps d2l==1.0.3"
+    raise ModuleNotFoundError(f"d2l_dense needs the package d2l: {advice}", name="d2l")
 
 from d2l_dense import cost, exercises, memory, plots, records
 from d2l_dense.blocks import DenseBlock, TransitionBlock, conv_block

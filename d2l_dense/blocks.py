@@ -10,26 +10,20 @@ from d2l_dense.recompute import MEMORY, concatenate, recompute, shared_layer
 
 
 def conv_block(
-    in_channels: int,
-    growth_rate: int,
-    *,
-    bottleneck: int | None = None,
-    bias: bool = True,
+    in_channels: int, growth_rate: int, *, bottleneck: int | None = None, bias=True
 ) -> nn.Sequential:
     """One layer of a dense block: BN, ReLU, 3x3 convolution (pre-activation).
-
-    Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
 
     Args:
         growth_rate: channels of the output (k in the paper).
         bottleneck: put a BN, ReLU and 1x1 convolution first, whose width is this
             many times `growth_rate` (4 in the paper); None leaves them out.
-
+    Shape: (N, in_channels, H, W) -> (N, growth_rate, H, W)
     Source: Huang et al. (2017), section 3. Chapter: "Dense blocks".
     """
     in_channels = checks.count("in_channels", in_channels)
     growth_rate = checks.count("growth_rate", growth_rate)
-    layers: list[nn.Module] = []
+    layers = []
     if bottleneck is not None:
         width = checks.count("bottleneck", bottleneck) * growth_rate
         layers += [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)]
@@ -43,15 +37,12 @@ def conv_block(
 class DenseBlock(nn.Module):
     """Concatenate the output of every layer onto all that came before it.
 
-    Shape: (N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)
-
     Args:
         growth_rate, bottleneck, bias: as in `conv_block`.
-        memory: what is kept for the backward pass. "plain": all that autograd
-            keeps, quadratic in `num_layers`; "checkpoint": the features; "shared":
-            the features and the bottlenecks' outputs, so that no convolution is
-            computed twice. The results are the same.
-
+        memory: what is kept for the backward pass. "plain": all that autograd keeps,
+            quadratic in `num_layers`; "checkpoint": the features; "shared": these and
+            the bottlenecks' outputs, so that no convolution is computed twice.
+    Shape: (N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)
     Source: Huang et al. (2017), equation 2. Chapter: "Dense blocks".
     """
 
@@ -106,22 +97,14 @@ class TransitionBlock(nn.Sequential):
     Average pooling and a 1x1 convolution may change places: both take weighted sums.
     The convolution, first in the paper, is last here, on a quarter of the pixels.
 
-    Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
-
     Args:
         pool: "avg" or "max" of 2x2 pixels; or "stride", the first of them.
-
-    Source: Huang et al. (2017), section 3, "Pooling layers" and "Compression".
-    Chapter: "Transition layers".
+    Shape: (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2)
+    Source: Huang et al. (2017), section 3. Chapter: "Transition layers".
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        bias: bool = True,
-        pool: str = "avg",
+        self, in_channels: int, out_channels: int, *, bias=True, pool="avg"
     ) -> None:
         in_channels = checks.count("in_channels", in_channels)
         out_channels = checks.count("out_channels", out_channels)

@@ -50,18 +50,16 @@ def save(path: Path, run: dict, history: list[dict], parts: dict[str, Any]) -> N
     torch.save(content, buffer)
     buffer.seek(0)
     if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(buffer):
-        raise TypeError(
-            f"{path} could not be read again: it would hold {', '.join(unsafe)}. "
-            "Hand over float(...) or int(...) of a number of NumPy's"
-        )
+        names = ", ".join(unsafe)
+        advice = "Hand over float(...) or int(...) of a number of NumPy's"
+        raise TypeError(f"{path} could not be read again: it holds {names}. {advice}")
     replace_file(path, buffer.getvalue())
 
 
 def load(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
     """Return what `save` has written for this run; None if there is no file.
 
-    Raises:
-        ValueError: if the file is damaged, or the first key in which its run differs.
+    A damaged file is refused, and one of another run, by the first key that differs.
     """
     check_folder(path.parent)  # before the first epoch, and not after it
     if not path.exists():
@@ -77,8 +75,6 @@ def load(path: Path, run: dict[str, Any]) -> dict[str, Any] | None:
     for key in run | content["run"]:
         found, expected = content["run"].get(key), run.get(key)
         if found != expected:
-            raise ValueError(
-                f"{path} belongs to another run: its {key} is {found!r:.80}, this "
-                f"run's is {expected!r:.80}. {advice}"
-            )
+            both = f"its {key} is {found!r:.80}, this run's is {expected!r:.80}"
+            raise ValueError(f"{path} belongs to another run: {both}. {advice}")
     return content

@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return a whole number, NumPy's among them, as an int; a ValueError if not one."""
+def count(name: str, value: Any, minimum: int = 1, optional: bool = False) -> int:
+    """Return a whole number, NumPy's among them, as an int; or None, if optional."""
+    if optional and value is None:
+        return None
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < minimum:
-        expected = f"expected a whole number, {minimum} or more"
-        raise ValueError(f"{name}={value!r}: {expected}")
+    if number is None or number < minimum or isinstance(value, bool):
+        raise ValueError(
+            f"{name}={value!r}: expected a whole number, {minimum} or more"
+        )
     return number
 
 
@@ -23,15 +26,22 @@ def counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]
         numbers = tuple(count(name, value) for value in values)
     except (TypeError, ValueError):
         numbers = ()
-    if not numbers or isinstance(values, str) or length not in (None, len(numbers)):
+    if not numbers or length not in (None, len(numbers)):
         what = "whole numbers of 1 or more, such as (4, 4, 4, 4)"
         raise ValueError(f"{name}={values!r}: expected {length or 'some'} {what}")
     return numbers
 
 
+def share(name: str, value: float) -> float:
+    """Return a share of more than 0, at most 1."""
+    if not 0 < value <= 1:
+        raise ValueError(f"{name}={value!r}: expected 0 < theta <= 1")
+    return value
+
+
 def choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return one of some words; a ValueError if it is another."""
+    """Return one of some words."""
     choices = tuple(choices)
-    if not isinstance(value, str) or value not in choices:
+    if value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
     return value

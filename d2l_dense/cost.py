@@ -1,6 +1,7 @@
 """What a DenseNet costs, by arithmetic alone: parameters, MACs, bytes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect
+from collections.abc import Sequence
 from itertools import groupby
 from math import prod
 from typing import Any, NamedTuple
@@ -61,11 +62,7 @@ class Peak(NamedTuple):
 
 
 def block_parameters(
-    in_channels: int,
-    num_layers: int,
-    growth_rate: int,
-    bottleneck: int | None = None,
-    bias: bool = True,
+    in_channels: int, num_layers: int, growth_rate: int, bottleneck=None, bias=True
 ) -> int:
     """Parameters of a dense block of L layers, L (sC + f) + sk L (L - 1) / 2.
 
@@ -80,29 +77,23 @@ def block_parameters(
     return num_layers * (s * in_channels + f) + s * growth_rate * pairs
 
 
-def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all arguments of a network; refuse those that it would refuse."""
+def _checked(config: dict) -> dict[str, Any]:
+    """All arguments of a network; those that it would refuse are refused here too."""
     for key in config:
         checks.choice("config key", key, DEFAULTS)
     net = {**DEFAULTS, **config}
     for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
         checks.count(name, net[name])
-    if net["bottleneck"] is not None:
-        checks.count("bottleneck", net["bottleneck"])
-    words = {"pool": ("avg", "max", "stride"), "stem": ("imagenet", "cifar")}
-    for name, choices in {**words, "memory": MEMORY}.items():
-        checks.choice(name, net[name], choices)
-    if not 0 < net["compression"] <= 1:
-        raise ValueError(f"compression={net['compression']}: expected 0 < theta <= 1")
+    checks.count("bottleneck", net["bottleneck"], optional=True)
+    checks.choice("pool", net["pool"], ("avg", "max", "stride"))
+    checks.choice("stem", net["stem"], ("imagenet", "cifar"))
+    checks.choice("memory", net["memory"], MEMORY)
+    checks.share("compression", net["compression"])
     return {**net, "arch": checks.counts("arch", net["arch"])}
 
 
 def summary(
-    config: Mapping[str, Any],
-    input_shape: Sequence[int],
-    *,
-    pool_first: bool = True,
-    bytes_per_element: int = 4,
+    config: dict, input_shape: tuple, *, pool_first=True, bytes_per_element=4
 ) -> Summary:
     """Count a DenseNet, layer by layer, for a batch of shape (N, C, H, W).
 
@@ -111,10 +102,8 @@ def summary(
     concatenation and convolutions, and 8 bytes for an index of max pooling.
 
     Args:
-        config: keyword arguments of `DenseNet`, with the same defaults.
+        config: arguments of `DenseNet`.
         pool_first: transitions pool, then convolve; torchvision: False.
-        bytes_per_element: of an activation, 4 for float32.
-
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
     net = _checked(config)
@@ -122,7 +111,7 @@ def summary(
     if c != net["in_channels"]:
         expected = f"(N, {net['in_channels']}, H, W)"
         raise ValueError(f"input_shape={input_shape!r}: expected {expected}")
-    k, bias, stem_channels = net["growth_rate"], net["bias"], net["num_channels"]
+    k, bias = net["growth_rate"], net["bias"]
     inner = (net["bottleneck"] or 0) * k  # width of the bottleneck
     rows = []
 
@@ -132,7 +121,7 @@ def summary(
         memory = n * (bytes_per_element * kept + 8 * indices)
         rows.append(Row(name, (c, h, w), parameters, n * pixels * weights, memory))
 
-    weights, c = c * stem_channels, stem_channels
+    weights, c = c * net["num_channels"], net["num_channels"]
     if net["stem"] == "cifar":
         add("stem", 0, 9 * weights, bias * c, h * w, c * h * w)
     else:  # 7x7 convolution, BN, max pooling; both halve the side, rounding up
@@ -152,10 +141,8 @@ def summary(
         before, norms, name = h * w, c, f"transition{i}"
         c, h, w = int(c * net["compression"]), h // 2, w // 2
         if not c * h * w:
-            raise ValueError(
-                f"input_shape={input_shape!r}: {name} makes {(c, h, w)}; take larger "
-                "images or a larger compression"
-            )
+            advice = "take larger images or a larger compression"
+            raise ValueError(f"{input_shape=!r}: {name} makes {(c, h, w)}; {advice}")
         convolved = h * w if pool_first else before
         pooled = (norms if pool_first else c) * h * w * (net["pool"] != "stride")
         kept = norms * before + c * convolved + pooled
@@ -167,76 +154,52 @@ def summary(
     return Summary.of(rows)
 
 
-def peak(
-    config: Mapping[str, Any],
-    input_shape: Sequence[int],
-    *,
-    states: int = 1,
-    bytes_per_element: int = 4,
-) -> Peak:
+def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> Peak:
     """Estimate the peak of a training step, to 10 % of what PyTorch allocates.
 
-    Args:
-        config, input_shape, bytes_per_element: as in `summary`; the "memory" of the
-            config is the strategy.
-        states: tensors that the optimizer keeps a parameter, of 4 bytes a number: 0
-            for plain SGD, 1 with momentum, 2 for Adam.
+    While a stage goes backward there are the gradients of later parameters, what all
+    stages so far have kept, and what this one needs for a moment.
 
+    Args:
+        config: arguments of `DenseNet`; "memory" is the strategy.
+        states: numbers that the optimizer keeps a parameter: 0 for plain SGD, 1 with
+            momentum, 2 for Adam.
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
-    n, *image = checks.counts("input_shape", input_shape, length=4)
-    moments = _moments(config, image, bytes_per_element)
-    stage, gradients, activations = max(moments, key=lambda m: m[1] + n * m[2])
-    parameters = 4 * summary(config, (1, *image)).parameters
-    inputs = n * (4 * prod(image) + 8)  # float32 images and int64 labels
-    return Peak(
-        stage, parameters, gradients, states * parameters, n * activations, inputs
-    )
-
-
-def largest_batch(
-    config: Mapping[str, Any],
-    image_shape: Sequence[int],
-    budget: float,
-    *,
-    states: int = 1,
-    bytes_per_element: int = 4,
-) -> int:
-    """Return how many images (C, H, W) a training step can take in so many bytes."""
-    image = checks.counts("image_shape", image_shape, length=3)
-    fixed = 4 * (1 + states) * summary(config, (1, *image)).parameters
-    fits = [
-        (budget - fixed - gradients) // (activations + 4 * prod(image) + 8)
-        for _, gradients, activations in _moments(config, image, bytes_per_element)
-    ]
-    return max(0, int(min(fits)))
-
-
-def _moments(
-    config: Mapping[str, Any], image: Sequence[int], size: int
-) -> Iterator[tuple[str, int, int]]:
-    """Yield each stage with the bytes that are there when it goes backward.
-
-    These are the gradients of later parameters, and an image's activations: what all
-    stages so far have kept, and what this one needs for a moment.
-    """
-    net = _checked(config)
-    counted = summary(config, (1, *image), bytes_per_element=size)
-    lean, k = net["memory"] != "plain", net["growth_rate"]
+    counted = summary(config, input_shape, bytes_per_element=bytes_per_element)
+    net, (n, *image) = {**DEFAULTS, **config}, input_shape
+    size, lean, k = n * bytes_per_element, net["memory"] != "plain", net["growth_rate"]
     inner = (net["bottleneck"] or 0) * k
-    kept, before, gradients = 0, tuple(image), 4 * counted.parameters
+    kept, before, gradients, moments = 0, tuple(image), 4 * counted.parameters, []
     for row in counted.by_stage():
-        pixels = prod(row.shape[1:])
         if not lean:
             kept += row.activation_bytes
         elif row.name.startswith("block"):  # outputs of layers, perhaps of bottlenecks
+            num_layers = (row.shape[0] - before[0]) // k
             each = k + inner if net["memory"] == "shared" else k
-            kept += size * (row.shape[0] - before[0]) // k * each * pixels
-        yield row.name, gradients, kept + size * _working(row, before, k, inner, lean)
+            kept += size * num_layers * each * prod(row.shape[1:])
+        needed = kept + size * _working(row, before, k, inner, lean)
+        moments.append((row.name, gradients, needed))
         if lean:
             kept += size * prod(row.shape)  # the next stage reads it
         gradients -= 4 * row.parameters
         before = row.shape
+    stage, gradients, activations = max(moments, key=lambda moment: sum(moment[1:]))
+    parameters = 4 * counted.parameters
+    inputs = n * (4 * prod(image) + 8)  # float32 images and int64 labels
+    return Peak(stage, parameters, gradients, states * parameters, activations, inputs)
+
+
+def largest_batch(
+    config: dict, image_shape: tuple, budget: float, *, states=1, bytes_per_element=4
+) -> int:
+    """Return how many images (C, H, W) a training step can take in so many bytes."""
+    image = checks.counts("image_shape", image_shape, length=3)
+    options = {"states": states, "bytes_per_element": bytes_per_element}
+    sizes = range(1, int(budget) // (4 * prod(image)) + 1)  # more is not even read
+    return bisect(
+        sizes, budget, key=lambda n: peak(config, (n, *image), **options).total
+    )
 
 
 def _working(row, before, growth_rate, inner, lean):

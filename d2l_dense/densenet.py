@@ -1,6 +1,7 @@
 """The whole network, and the networks of the paper."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,52 +22,37 @@ _BC = {**_CIFAR, "bottleneck": 4}
 # Arguments of `DenseNet`. 121 to 264 are the paper's Table 1, 161 is from the
 # authors' page, the others are the paper's networks for CIFAR (L-k and BC-L-k).
 VARIANTS: dict[str, dict[str, Any]] = {
-    "121": {**_IMAGENET, "arch": (6, 12, 24, 16)},
-    "169": {**_IMAGENET, "arch": (6, 12, 32, 32)},
-    "201": {**_IMAGENET, "arch": (6, 12, 48, 32)},
-    "264": {**_IMAGENET, "arch": (6, 12, 64, 48)},
-    "161": {
-        **_IMAGENET,
-        "arch": (6, 12, 36, 24),
-        "num_channels": 96,
-        "growth_rate": 48,
-    },
-    "40-12": {**_PLAIN, "arch": (12, 12, 12)},
-    "100-12": {**_PLAIN, "arch": (32, 32, 32)},
-    "BC-100-12": {**_BC, "arch": (16, 16, 16), "num_channels": 24, "growth_rate": 12},
-    "BC-250-24": {**_BC, "arch": (41, 41, 41), "num_channels": 48, "growth_rate": 24},
-    "BC-190-40": {**_BC, "arch": (31, 31, 31), "num_channels": 80, "growth_rate": 40},
+    "121": dict(_IMAGENET, arch=(6, 12, 24, 16)),
+    "169": dict(_IMAGENET, arch=(6, 12, 32, 32)),
+    "201": dict(_IMAGENET, arch=(6, 12, 48, 32)),
+    "264": dict(_IMAGENET, arch=(6, 12, 64, 48)),
+    "161": dict(_IMAGENET, arch=(6, 12, 36, 24), num_channels=96, growth_rate=48),
+    "40-12": dict(_PLAIN, arch=(12, 12, 12)),
+    "100-12": dict(_PLAIN, arch=(32, 32, 32)),
+    "BC-100-12": dict(_BC, arch=(16, 16, 16), num_channels=24, growth_rate=12),
+    "BC-250-24": dict(_BC, arch=(41, 41, 41), num_channels=48, growth_rate=24),
+    "BC-190-40": dict(_BC, arch=(31, 31, 31), num_channels=80, growth_rate=40),
 }
 
 
 class DenseNet(d2l.Classifier):
     """A stem, dense blocks with transitions between them, and a head.
 
-    Shape: (N, in_channels, H, W) -> (N, num_classes)
+    The five positional arguments and the default, of 758,226 parameters, are D2L's.
 
     Args:
         num_channels: channels after the stem.
-        growth_rate: channels that each layer adds (k in the paper).
+        growth_rate, bottleneck, bias: as in `conv_block`.
         arch: number of layers of each dense block.
         lr: learning rate, or its peak if the trainer is given a schedule.
-        num_classes: number of classes.
-        in_channels: channels of the images.
-        bottleneck: width of the 1x1 convolution before each 3x3 one, in
-            multiples of `growth_rate`; None leaves it out.
         compression: share of the channels that a transition keeps (theta).
-        pool: pooling of the transitions, as in `TransitionBlock`.
+        pool: as in `TransitionBlock`.
         memory: as in `DenseBlock`; unless "plain", the other stages are checkpointed.
-        bias: whether the convolutions have a bias, as D2L's have.
         stem: "imagenet", 7x7 convolution and max pooling, a quarter of the side;
             or "cifar", a 3x3 convolution that keeps it.
         momentum: Nesterov momentum of the optimizer; 0 is plain SGD.
-        weight_decay: L2 penalty of the optimizer.
-
-    The five positional arguments and the default, with its 758,226 parameters,
-    are D2L's. Convolutions start from He's initialization.
-
-    Source: Huang et al. (2017), sections 3 and 4.2; D2L, section 8.7.
-    Chapter: "The model".
+    Shape: (N, in_channels, H, W) -> (N, num_classes)
+    Source: Huang et al. (2017), sections 3 and 4.2. Chapter: "The model".
     """
 
     def __init__(
@@ -93,51 +79,42 @@ class DenseNet(d2l.Classifier):
         in_channels = checks.count("in_channels", in_channels)
         num_classes = checks.count("num_classes", num_classes)
         arch = checks.counts("arch", arch)
-        if bottleneck is not None:
-            bottleneck = checks.count("bottleneck", bottleneck)
+        bottleneck = checks.count("bottleneck", bottleneck, optional=True)
         checks.choice("stem", stem, STEMS)
-        if not 0 < compression <= 1:
-            raise ValueError(f"compression={compression!r}: expected 0 < theta <= 1")
+        checks.share("compression", compression)
         self.save_hyperparameters()
 
-        self.net = nn.Sequential()
-        self.net.add_module("stem", STEMS[stem](in_channels, num_channels, bias))
+        stages = OrderedDict(stem=STEMS[stem](in_channels, num_channels, bias))
         channels = num_channels
         options = {"bottleneck": bottleneck, "bias": bias, "memory": memory}
         for i, num_layers in enumerate(arch, start=1):
             block = DenseBlock(channels, num_layers, growth_rate, **options)
-            self.net.add_module(f"block{i}", block)
-            channels = block.out_channels
+            stages[f"block{i}"], channels = block, block.out_channels
             if i < len(arch):
                 narrow = int(channels * compression)
                 transition = TransitionBlock(channels, narrow, bias=bias, pool=pool)
-                self.net.add_module(f"transition{i}", transition)
-                channels = narrow
-        head = nn.Sequential(
+                stages[f"transition{i}"], channels = transition, narrow
+        stages["head"] = nn.Sequential(
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(channels, num_classes),
         )
-        self.net.add_module("head", head)
+        self.net = nn.Sequential(stages)
         self.apply(initialize)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the logits of a batch; a ValueError if the images do not fit."""
+        """Return the logits of a batch of images."""
         if X.ndim != 4 or X.shape[1] != self.in_channels or not X.is_floating_point():
-            raise ValueError(
-                f"images of shape {tuple(X.shape)}, {X.dtype}: expected floats of "
-                f"shape (N, {self.in_channels}, H, W)"
-            )
+            expected = f"expected floats of shape (N, {self.in_channels}, H, W)"
+            raise ValueError(f"images of shape {tuple(X.shape)}, {X.dtype}: {expected}")
         halvings = len(self.arch) - 1
         smallest = 2**halvings if self.stem == "cifar" else 4 * 2**halvings - 3
         if min(X.shape[2:]) < smallest:
-            raise ValueError(
-                f"images of {X.shape[2]}x{X.shape[3]} pixels: {len(self.arch)} blocks "
-                f"need at least {smallest}x{smallest}; resize the images or give "
-                "`arch` fewer blocks"
-            )
+            found = f"images of {X.shape[2]}x{X.shape[3]} pixels"
+            needed = f"{len(self.arch)} blocks need at least {smallest}x{smallest}"
+            raise ValueError(f"{found}: {needed}; resize them, or give `arch` fewer")
         for stage in self.net:
             lean = self.memory != "plain" and not isinstance(stage, DenseBlock)
             X = recompute(stage, X) if lean else stage(X)
@@ -151,13 +128,8 @@ class DenseNet(d2l.Classifier):
     def load_torchvision(self, weights: Mapping[str, Any] | nn.Module) -> None:
         """Load the weights of `torchvision.models.densenet*`, all or none of them.
 
-        Args:
-            weights: the network or its `state_dict()`. They may be wrapped as in a
-                training checkpoint, {"state_dict": ...} or {"model": ...}, or bear
-                the older names of torchvision's files.
-
-        Raises:
-            ValueError: if they do not fit; it names the first key and both shapes.
+        They are its network or `state_dict()`, also under the older names of its files,
+        of a DataParallel, or in a checkpoint: {"state_dict": ...} or {"model": ...}.
         """
         if isinstance(weights, nn.Module):
             weights = weights.state_dict()
@@ -167,16 +139,13 @@ class DenseNet(d2l.Classifier):
         for key, value in weights.items():
             key = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)  # older files
             found[key.removeprefix("module.")] = value  # of a DataParallel network
-        ours, theirs = (
-            {k: tuple(v.shape) if torch.is_tensor(v) else type(v) for k, v in w.items()}
-            for w in (own, found)
-        )
-        for key in ours | theirs:
-            if ours.get(key) != theirs.get(key):
+        for key in own | found:
+            theirs = _shape(found[key]) if key in found else "missing"
+            ours = _shape(own[key]) if key in own else "nothing"
+            if theirs != ours:
                 raise ValueError(
-                    f"the weights do not fit: {key} is {theirs.get(key, 'missing')}, "
-                    f"expected {ours.get(key, 'nothing')}, as in the state_dict() of "
-                    "the torchvision network of this depth"
+                    f"the weights do not fit: {key} is {theirs}, expected {ours}, as "
+                    "in the state_dict() of the torchvision network of this depth"
                 )
         names = zip(self.state_dict(), own, strict=True)
         self.load_state_dict({name: found[their_name] for name, their_name in names})
@@ -202,20 +171,18 @@ class DenseNet(d2l.Classifier):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Stochastic gradient descent with what the constructor was given."""
-        return torch.optim.SGD(
-            self.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-        )
+        options = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        options["nesterov"] = self.momentum > 0
+        return torch.optim.SGD(self.parameters(), self.lr, **options)
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if torch.is_tensor(value) else type(value)
 
 
 def initialize(module: nn.Module) -> None:
     """Start a layer as He et al. (2015) do; the paper, section 4.2."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,13 +1,12 @@
-"""The "Try it" exercises: each check says what a reader's function gives and should.
+"""The "Try it" exercises: each check prints what a reader's function gives and should.
 
-It has cases, (arguments, right result), and mistakes: hint -> result in the last case.
+Each has cases, (arguments, right result), and mistakes: hint -> result in the last.
 """
 
 import copy
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from numbers import Real
 
 import numpy as np
 import torch
@@ -204,18 +203,16 @@ def _compare(reader, cases, mistakes, describe=lambda result: result):
     if not callable(reader):
         return print(f"Not right yet: hand over the function, not {_show(reader)}.")
     name = getattr(reader, "__name__", "your function")
-    for arguments, expected in cases:
-        found, expected = _call(reader, arguments, describe), describe(expected)
+    results = [_call(reader, arguments, describe) for arguments, _ in cases]
+    hints = [hint for hint, y in mistakes.items() if _equal(results[-1], describe(y))]
+    for (arguments, right), found in zip(cases, results, strict=True):
         if found is None:
             return print(f"Not done yet: {name} returns None. Put your code there.")
-        if not _agree(found, expected):
-            said, goal = _show(found), _show(expected)
+        if not _equal(found, describe(right)):
+            said, goal = _show(found), _show(describe(right))
             said += ", but with other numbers" if said == goal else ""
-            call = f"{name}{_show(arguments)}"
-            last = _call(reader, cases[-1][0], describe)
-            hints = [hint for hint, y in mistakes.items() if _agree(last, describe(y))]
-            text = f"Not right yet: {call} gives {said}; expected: {goal}."
-            return print(text, *hints)
+            text = f"{name}{_show(arguments)} gives {said}; expected: {goal}."
+            return print("Not right yet:", text, *hints)
     print(f"Right: {name} gives what was expected.")
 
 
@@ -227,12 +224,12 @@ def _call(function, arguments, describe):
         return error
 
 
-def _agree(value, expected):
+def _equal(value, expected):
     """Whether two results are equal, but for rounding."""
     if isinstance(value, str):
         return value == expected
     with suppress(Exception):  # they differ, or cannot be compared
-        if isinstance(value, Tensor) and isinstance(expected, Real):
+        if isinstance(expected, int | float) and isinstance(value, Tensor):
             value = value.item()
         assert_close(value, expected, rtol=1e-5, atol=1e-8, check_dtype=False)
         return True
@@ -243,21 +240,17 @@ def _show(value):
     """A value or an error in a few words."""
     kind = type(value).__name__
     if isinstance(value, BaseException):
-        first_line = f"an error, {kind}: {value}".partition("\n")[0]
-        frames = traceback.extract_tb(value.__traceback__)
-        return first_line + (f" (at `{frames[1].line}`)" if len(frames) > 1 else "")
-    with suppress(Exception):  # a number too large to be printed, or a sparse tensor
-        if isinstance(value, list | tuple):
-            if any(map(callable, value)):
-                return f"{len(value)} layers"
-            text = ", ".join(map(_show, value))
-            return f"[{text}]" if isinstance(value, list) else f"({text})"
-        if isinstance(value, Tensor | np.ndarray):
-            few = 1 < np.prod(value.shape) <= 4
-            numbers = value.tolist() if few else f"of shape {tuple(value.shape)}"
-            return f"{kind} {numbers}"
-        if isinstance(value, str | bool | None):
-            return repr(value)
-        if isinstance(value, Real):
-            return f"{round(value, 4):,}"
-    return f"an object of type {kind}"
+        places = traceback.extract_tb(value.__traceback__)[1:]  # the first is `_call`
+        at = f" (at `{places[0].line}`)" if places else ""
+        return f"an error, {kind}: {value}".partition("\n")[0] + at
+    if isinstance(value, list | tuple):
+        if any(map(callable, value)):
+            return f"{len(value)} layers"
+        text = ", ".join(map(_show, value))
+        return f"[{text}]" if isinstance(value, list) else f"({text})"
+    if isinstance(value, Tensor | np.ndarray):
+        few = 1 < np.prod(value.shape) <= 4
+        return f"{kind} {value.tolist() if few else f'of shape {tuple(value.shape)}'}"
+    if isinstance(value, int | float | np.number):
+        return f"{round(value, 4):,}"
+    return repr(value) if isinstance(value, str | None) else f"an object, {kind}"

@@ -36,35 +36,26 @@ class FashionMNIST(d2l.FashionMNIST):
     """Fashion-MNIST in three disjoint splits: 55,000, 5,000 and 10,000 images.
 
     The validation split holds the last 500 training images of each class. Images
-    rest in memory as uint8 and become floats in [0, 1] a batch at a time.
-
-    Batches: X (N, 1, H, W) float32, y (N,) int64
+    rest in memory as uint8 and become floats in [0, 1] a batch at a time: X of shape
+    (N, 1, H, W) and float32, y of (N,) and int64.
 
     Args:
-        batch_size: images a batch.
         resize: height and width of the images, bilinear; an int for squares.
         root: folder to look into first, and to download to.
         flip: whether each training image is mirrored with probability 1/2.
         limit: of each split, only so many images, for a short run.
-
     Source: Xiao, Rasul and Vollgraf (2017). Chapter: "Training".
     """
 
     def __init__(
-        self,
-        batch_size: int = 128,
-        resize: int | Sequence[int] = (96, 96),
-        *,
-        root: str | Path | None = None,
-        flip: bool = True,
-        limit: int | None = None,
+        self, batch_size=128, resize=(96, 96), *, root=None, flip=True, limit=None
     ) -> None:
         # d2l.FashionMNIST gives text_labels and visualize; its __init__ would download.
         d2l.DataModule.__init__(self, root=root, num_workers=0)
         batch_size = count("batch_size", batch_size)
         resize = resize if isinstance(resize, Sequence) else (resize, resize)
         resize = counts("resize", resize, length=2)
-        limit = None if limit is None else count("limit", limit)
+        limit = count("limit", limit, optional=True)
         self.save_hyperparameters(ignore=["root"])
 
         files = [bytearray(data) for _, data in fashion_mnist_files(root)]

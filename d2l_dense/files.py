@@ -3,11 +3,9 @@
 import gzip
 import hashlib
 import os
-import secrets
 import tempfile
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
@@ -16,24 +14,19 @@ from urllib.request import urlopen
 def replace_file(path: str | Path, data: bytes) -> None:
     """Write a file in one step: a reader sees the old one or the new one."""
     target = Path(path).resolve()  # follow a link, and do not replace it
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:  # Ctrl-C too
-        with suppress(OSError):
-            temporary.unlink()
-        if not isinstance(error, OSError):
-            raise
-        raise OSError(
-            error.errno,
-            f"cannot write {path}: {error.strerror}. Any older file of that name "
-            "is as it was; make room or choose another folder and run again",
-        ) from None
+        with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+            temporary = Path(folder, target.name)
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    except OSError as error:
+        advice = "Any older file is as it was; make room or choose another folder"
+        text = f"cannot write {path}: {error.strerror}. {advice}"
+        raise OSError(error.errno, text) from None
 
 
 def check_folder(folder: Path) -> None:
@@ -42,10 +35,8 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write to {folder}: {error.strerror}. Choose another folder",
-        ) from None
+        text = f"cannot write to {folder}: {error.strerror}. Choose another folder"
+        raise OSError(error.errno, text) from None
 
 
 def cache_folder() -> Path:
@@ -66,14 +57,10 @@ def data_folders(root: str | Path | None = None) -> list[Path]:
 def find_or_fetch(
     places: Sequence[Path], addresses: Sequence[str], digest: str, advice: str = ""
 ) -> tuple[Path, bytes]:
-    """Return where a file is, and its bytes, decompressed.
+    """Return where a file is, and its bytes, decompressed; or say what was found.
 
-    They are looked for in the places, compressed (.gz) or not, then at the addresses,
-    and only those of this SHA-256 or SHA-1 count. A download is written to the first
-    place in one step: no file is ever cut, and two processes may fetch at once.
-
-    Raises:
-        FileNotFoundError: if there is none; it says what was found instead.
+    It is looked for in the places, compressed (.gz) or not, then at the addresses, and
+    only bytes of this SHA-256 or SHA-1 count. A download goes to the first place.
     """
     algorithm = "SHA256" if len(digest) == 64 else "SHA1"
     files = [p.with_name(p.name + end) for p in places for end in ("", ".gz")]
@@ -88,14 +75,12 @@ def find_or_fetch(
             found.append(f"{source}: {error}")
             continue
         other = hashlib.new(algorithm, data).hexdigest()
-        if other != digest:
-            start = f"{len(data):,} bytes that begin with {data[:12]}"
-            found.append(f"{source}: {start}, of {algorithm} {other}")
-            continue
-        if not local:
-            source = places[0]
-            replace_file(source, data)
-        return source, data
+        if other == digest:
+            if not local:
+                replace_file(places[0], data)
+            return source if local else places[0], data
+        start = f"{len(data):,} bytes that begin with {data[:12]}"
+        found.append(f"{source}: {start}, of {algorithm} {other}")
     raise FileNotFoundError(
         f"found no {places[0].name} of {algorithm} {digest} ({'; '.join(found)}): put "
         f"it into {places[0].parent} or name its folder in D2L_DENSE_DATA{advice}"

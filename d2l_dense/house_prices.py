@@ -24,23 +24,18 @@ KAGGLE_SHA_1 = {  # as D2L's book prints them
     "train": "585e9cc93e70b39160e7921475f9bcd7d31219ce",
     "test": "fa19780a7b011d9b009e8bff8e99922a8ee2eb90",
 }
-SIZES, NUMBERS, QUALITIES, CATEGORIES = map(
-    str.split,
-    (
-        "LotFrontage LotArea MasVnrArea BsmtFinSF1 BsmtFinSF2 BsmtUnfSF TotalBsmtSF "
-        "1stFlrSF 2ndFlrSF LowQualFinSF GrLivArea GarageArea WoodDeckSF OpenPorchSF "
-        "EnclosedPorch 3SsnPorch ScreenPorch PoolArea MiscVal",
-        "OverallQual OverallCond YearBuilt YearRemodAdd BsmtFullBath BsmtHalfBath "
-        "FullBath HalfBath BedroomAbvGr KitchenAbvGr TotRmsAbvGrd Fireplaces "
-        "GarageYrBlt GarageCars MoSold YrSold",
-        "ExterQual ExterCond BsmtQual BsmtCond HeatingQC KitchenQual FireplaceQu "
-        "GarageQual GarageCond PoolQC",
-        "MSSubClass MSZoning Street Alley LandContour Utilities LotConfig Neighborhood "
-        "Condition1 Condition2 BldgType HouseStyle RoofStyle RoofMatl Exterior1st "
-        "Exterior2nd MasVnrType Foundation Heating CentralAir Electrical GarageType "
-        "Fence MiscFeature SaleType SaleCondition",
-    ),
-)
+SIZES = """LotFrontage LotArea MasVnrArea BsmtFinSF1 BsmtFinSF2 BsmtUnfSF TotalBsmtSF
+    1stFlrSF 2ndFlrSF LowQualFinSF GrLivArea GarageArea WoodDeckSF OpenPorchSF
+    EnclosedPorch 3SsnPorch ScreenPorch PoolArea MiscVal""".split()
+NUMBERS = """OverallQual OverallCond YearBuilt YearRemodAdd BsmtFullBath BsmtHalfBath
+    FullBath HalfBath BedroomAbvGr KitchenAbvGr TotRmsAbvGrd Fireplaces GarageYrBlt
+    GarageCars MoSold YrSold""".split()
+QUALITIES = """ExterQual ExterCond BsmtQual BsmtCond HeatingQC KitchenQual FireplaceQu
+    GarageQual GarageCond PoolQC""".split()
+CATEGORIES = """MSSubClass MSZoning Street Alley LandContour Utilities LotConfig
+    Neighborhood Condition1 Condition2 BldgType HouseStyle RoofStyle RoofMatl
+    Exterior1st Exterior2nd MasVnrType Foundation Heating CentralAir Electrical
+    GarageType Fence MiscFeature SaleType SaleCondition""".split()
 GRADES = {  # from the worst to the best; what is missing is below them all
     **dict.fromkeys(QUALITIES, "Po Fa TA Gd Ex"),
     **dict.fromkeys(["BsmtFinType1", "BsmtFinType2"], "Unf LwQ Rec BLQ ALQ GLQ"),
@@ -59,30 +54,17 @@ class AmesHousing(d2l.DataModule):
     """Sales of houses in Ames in 79 features; the target is the log of the price.
 
     A fold is held out; all that is learnt from data is learnt from the other folds.
-
-    Batches: X (N, num_inputs), Y (N, 1), both standardized, float32
+    Batches are X (N, num_inputs) and Y (N, 1), both standardized, in float32.
 
     Args:
         source: "ames", De Cock's 2,930 sales, or "kaggle", the competition's 1,460.
         root: folder to look for Kaggle's files first, and to download them to.
-        fold: which of the folds is held out.
-        num_folds: number of folds; `seed` is that of the division.
-
-    Attributes: `features` and `log_prices` of all sales, `train_rows`, `val_rows`,
-    `pipeline`, `mean` and `std` of the training rows; with Kaggle `test_features`.
-
+        fold: which of the `num_folds` is held out; `seed` decides the division.
     Source: De Cock (2011). Chapter: "A Dense MLP for House Prices".
     """
 
     def __init__(
-        self,
-        batch_size: int = 64,
-        source: str = "ames",
-        *,
-        root: str | Path | None = None,
-        fold: int = 0,
-        num_folds: int = 5,
-        seed: int = 0,
+        self, batch_size=64, source="ames", *, root=None, fold=0, num_folds=5, seed=0
     ) -> None:
         super().__init__(root=root, num_workers=0)
         batch_size = count("batch_size", batch_size)
@@ -113,7 +95,7 @@ class AmesHousing(d2l.DataModule):
     def _use(self, train_rows: np.ndarray, val_rows: np.ndarray) -> None:
         known = self.log_prices[train_rows]
         if len(set(known)) < 2:  # no standard deviation to divide by
-            raise ValueError(f"train_rows={train_rows}: expected two or more prices")
+            raise ValueError(f"{train_rows=}: expected two or more prices")
         self.train_rows, self.val_rows = train_rows, val_rows
         self.pipeline = preprocessing().fit(self.features.iloc[train_rows])
         self.num_inputs = len(self.pipeline.get_feature_names_out())
@@ -133,17 +115,13 @@ class AmesHousing(d2l.DataModule):
             Y = model.eval()(self.inputs(features).to(device))
         return Y[:, 0].double().cpu().numpy() * self.std + self.mean
 
-    def to(self, device: torch.device | str) -> "AmesHousing":
-        """Move the sales to a device; batches are then made there."""
-        for name in ("train", "val"):
-            setattr(self, name, tuple(t.to(device) for t in getattr(self, name)))
-        return self
-
     def get_dataloader(self, train: bool) -> DataLoader | None:
         """Loader of the rows to train on, or held out; None if there are none."""
         X, Y = self.train if train else self.val
+        if not len(X):
+            return None
         options = {"shuffle": train, "collate_fn": lambda rows: (X[rows], Y[rows])}
-        return DataLoader(range(len(X)), self.batch_size, **options) if len(X) else None
+        return DataLoader(range(len(X)), self.batch_size, **options)
 
 
 def preprocessing() -> ColumnTransformer:
@@ -163,14 +141,13 @@ def preprocessing() -> ColumnTransformer:
     order = [["none", *grades.split()] for grades in GRADES.values()]
     ordinal = sk.OrdinalEncoder(categories=order)
     one_hot = sk.OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    return ColumnTransformer(
-        [
-            ("sizes", make_pipeline(median, log, scale), SIZES),
-            ("numbers", make_pipeline(median, scale), NUMBERS),
-            ("grades", make_pipeline(none, ordinal, scale), list(GRADES)),
-            ("categories", make_pipeline(none, one_hot), CATEGORIES),
-        ]
-    )
+    steps = [
+        ("sizes", make_pipeline(median, log, scale), SIZES),
+        ("numbers", make_pipeline(median, scale), NUMBERS),
+        ("grades", make_pipeline(none, ordinal, scale), list(GRADES)),
+        ("categories", make_pipeline(none, one_hot), CATEGORIES),
+    ]
+    return ColumnTransformer(steps)
 
 
 def check_sales(sales: pd.DataFrame) -> pd.DataFrame:

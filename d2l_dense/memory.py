@@ -6,7 +6,7 @@ state is there, the gradients of the step before are gone.
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import accumulate
 from unittest.mock import patch
@@ -36,11 +36,7 @@ _CATEGORIES = {
 
 
 def training_peak(
-    net: nn.Module,
-    input_shape: Sequence[int],
-    optimizer: MakeOptimizer | None = None,
-    *,
-    autocast: torch.dtype | None = None,
+    net: nn.Module, input_shape: tuple, optimizer=None, *, autocast=None
 ) -> dict[str, int]:
     """Estimate the bytes at the peak of a training step, by category and in "total".
 
@@ -48,16 +44,14 @@ def training_peak(
     nothing is allocated. It cannot see workspaces of cuDNN, or fragmentation.
 
     Args:
-        net: any network on any device, "meta" among them; it stays as it is.
-        input_shape: (N, C, H, W), or whatever the net takes.
-        optimizer: makes one from the parameters; None: the net's own, or plain SGD.
+        optimizer: a `MakeOptimizer`; None: the net's own, or plain SGD.
         autocast: the type of mixed precision, such as `torch.bfloat16`.
-
     Chapter: "Is this really the case?".
     """
     shape = checks.counts("input_shape", input_shape)
-    with FakeTensorMode():
-        net = _copy(net, fake=True)
+    net = _copy(net).to("meta")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net.to_empty(device="cpu")  # of fake tensors
         dtype = next((p.dtype for p in net.parameters()), None)
         X, y = torch.zeros(*shape, dtype=dtype), torch.zeros(shape[0], dtype=torch.long)
         made = _optimizer(net, optimizer)
@@ -76,11 +70,7 @@ def training_peak(
 
 
 def measure(
-    net: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    optimizer: MakeOptimizer | None = None,
-    *,
-    autocast: torch.dtype | None = None,
+    net: nn.Module, batch: tuple[Tensor, Tensor], optimizer=None, *, autocast=None
 ) -> dict[str, int]:
     """Take a training step of a copy; return the bytes allocated at its peak, "total".
 
@@ -93,7 +83,7 @@ def measure(
         return {"total": max(timeline(net, batch, optimizer, autocast=autocast))}
     torch.cuda.empty_cache()  # what is cached from before does not count
     before = torch.cuda.memory_allocated(X.device)
-    net = _copy(net, fake=False)
+    net = _copy(net)
     made = _optimizer(net, optimizer)
     torch.cuda.reset_peak_memory_stats(X.device)
     _step(net, made, X, y, autocast)
@@ -103,14 +93,10 @@ def measure(
 
 
 def timeline(
-    net: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    optimizer: MakeOptimizer | None = None,
-    *,
-    autocast: torch.dtype | None = None,
+    net: nn.Module, batch: tuple[Tensor, Tensor], optimizer=None, *, autocast=None
 ) -> list[int]:
     """Like `measure`, on a CPU: the bytes held after each allocation of the step."""
-    net, (X, y) = _copy(net, fake=False), batch
+    net, (X, y) = _copy(net), batch
     made = _optimizer(net, optimizer)
     states = [value for state in made.state.values() for value in state.values()]
     held = [*net.parameters(), *net.buffers(), *filter(torch.is_tensor, states), X, y]
@@ -124,18 +110,13 @@ def timeline(
     return list(accumulate(changes, initial=sum(tensor.nbytes for tensor in held)))
 
 
-def _copy(net: nn.Module, fake: bool) -> nn.Module:
-    """A copy to take a step with; if fake, with tensors of the mode that is on."""
+def _copy(net: nn.Module) -> nn.Module:
+    """A copy to take a step with, without gradients."""
+    if any(map(nn.parameter.is_lazy, net.parameters())):
+        raise RuntimeError("an uninitialized parameter: apply the net to a batch first")
     trainer = getattr(net, "trainer", None)  # it holds the data: not to be copied
-    memo = {id(trainer): trainer}
-    if fake:
-        for p in (*net.parameters(), *net.buffers()):
-            new = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device="cpu")
-            if isinstance(p, nn.Parameter):
-                new = nn.Parameter(new, p.requires_grad)
-            memo[id(p)] = new
-    net = deepcopy(net, memo)
-    net.zero_grad(set_to_none=True)
+    net = deepcopy(net, {id(trainer): trainer})
+    net.zero_grad()
     return net
 
 
@@ -149,7 +130,7 @@ def _optimizer(net: nn.Module, make: MakeOptimizer | None) -> Optimizer:
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     return optimizer
 
 

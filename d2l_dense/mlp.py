@@ -4,7 +4,7 @@ import torch
 from d2l import torch as d2l
 from torch import Tensor, nn
 
-from d2l_dense.checks import count
+from d2l_dense.checks import count, share
 
 
 class DenseMLP(d2l.Module):
@@ -14,20 +14,14 @@ class DenseMLP(d2l.Module):
     outputs to all that it read. Between two blocks a linear map compresses what the
     layers have made; the raw input stays. The head starts at zero.
 
-    Shape: (N, num_inputs) -> (N, 1)
-
     Args:
         growth_rate: outputs that each layer appends (k).
         arch: number of layers of each dense block; () leaves a linear model.
-        lr: learning rate of AdamW, or its peak if the trainer has a schedule.
         compression: share of the layers' outputs that is kept between two blocks.
         stem: width to which a linear map first compresses the raw input, if any.
-        norm: whether the layers normalize over the batch.
-        dropout: share of a layer's outputs that is dropped in training.
-        weight_decay: of AdamW.
         l1: penalty on the sum of the absolute weights, added in training.
         beta: errors beyond it count linearly, in units of the target.
-
+    Shape: (N, num_inputs) -> (N, 1)
     Source: Huang et al. (2017), equation 2. Chapter: "A Dense MLP for House Prices".
     """
 
@@ -50,11 +44,10 @@ class DenseMLP(d2l.Module):
         num_inputs = count("num_inputs", num_inputs)
         growth_rate = count("growth_rate", growth_rate)
         arch = tuple(count("the number of layers in arch", n) for n in arch)
-        stem = None if stem is None else count("stem", stem)
+        stem = count("stem", stem, optional=True)
         lr, compression, dropout = float(lr), float(compression), float(dropout)
         weight_decay, l1, beta = float(weight_decay), float(l1), float(beta)
-        if not 0 < compression <= 1:
-            raise ValueError(f"compression={compression}: expected 0 < theta <= 1")
+        share("compression", compression)
         self.save_hyperparameters()  # plain numbers, where they were NumPy's
         self.stem = nn.Linear(num_inputs, stem) if stem else nn.Identity()
         width = self.kept = stem or num_inputs  # kept by every transition

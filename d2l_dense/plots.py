@@ -27,8 +27,8 @@ def curve(axes: Axes, runs: Sequence[dict], key: str, **line: str) -> None:
     values = np.array([[epoch[key] for epoch in run["history"]] for run in runs])
     epochs = np.arange(1, values.shape[1] + 1)
     (mean,) = axes.plot(epochs, values.mean(axis=0), **line)
-    thin = {"color": mean.get_color(), "ls": mean.get_linestyle(), "lw": 0.6}
-    axes.plot(epochs, values.T, alpha=0.6, **thin)
+    style = {"color": mean.get_color(), "ls": mean.get_linestyle()}
+    axes.plot(epochs, values.T, lw=0.6, alpha=0.6, **style)
     axes.set_xlabel("epoch")
 
 

@@ -15,17 +15,14 @@ SHA256 = "d7509446ac220304d7d8786d809df704a821fb99fdabdf36cedef7682bb5334c"
 def trained_densenet(path: str | Path = FILE) -> tuple[DenseNet, records.Record]:
     """Return the trained network, in evaluation mode, and the record of its run.
 
-    The weights of convolutions are stored in half precision and come back in single
-    precision. `python -m experiments.weights` writes the file.
+    `python -m experiments.weights` writes the file, convolutions in half precision.
 
     Chapter: "What does it get wrong?".
     """
     data = Path(path).read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != SHA256:
-        raise ValueError(
-            f"{path} has SHA-256 {found} ({len(data):,} bytes): expected {SHA256}. "
-            "Restore it from the repository"
-        )
+        held = f"SHA-256 {found} ({len(data):,} bytes)"
+        raise ValueError(f"{path} has {held}: expected {SHA256}; restore the file")
     with safetensors.safe_open(path, framework="pt") as file:
         run = file.metadata()
     runs = records.load(run["experiment"], run["arm"], run["device"])

@@ -1,14 +1,12 @@
 """Train in less memory: keep the features once, and compute again what is cheap.
 
-For each dense layer autograd keeps all that the layer reads, twice: the concatenated
-features, and what batch normalization and ReLU make of them. The strategies here keep
-only the features. "checkpoint" runs the whole layer again in the backward pass, with
-PyTorch's own function; "shared" repeats all of it but the convolutions.
+For each dense layer autograd keeps all that the layer reads, twice: concatenated, and
+normalized. The strategies here keep only the features. In the backward pass,
+"checkpoint" runs the whole layer again, "shared" all of it but the convolutions.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -27,38 +25,33 @@ def concatenate(features: Sequence[Tensor]) -> Tensor:
 def recompute(module: nn.Module, *features: Tensor) -> Tensor:
     """Apply a module to concatenated features, and run it again to go backward.
 
-    Only the features are kept. The running statistics of batch normalization move
-    once, as they should: PyTorch's checkpoint alone moves them in both passes.
-
-    Shape: each (N, C_i, H, W), together (N, C, H, W) -> that of module(X)
+    Only the features, (N, C_i, H, W) each, are kept. Running statistics of batch
+    normalization move once: PyTorch's checkpoint alone moves them in both passes.
 
     Source: Chen et al. (2016). Chapter: "Checkpointing: change the call".
     """
-    passes = count()
 
     def run(*features: Tensor) -> Tensor:
-        X = concatenate(features)
-        if next(passes) == 0:
-            return module(X)
-        with frozen_statistics(module):
-            return module(X)
+        return module(concatenate(features))
 
-    return checkpoint(run, *features, use_reentrant=False)
+    contexts = nullcontext(), _FrozenStatistics(module)  # of the two passes
+    return checkpoint(run, *features, use_reentrant=False, context_fn=lambda: contexts)
 
 
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within this context, batch normalization leaves its running statistics alone."""
-    norms = [m for m in module.modules() if hasattr(m, "num_batches_tracked")]
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, _, batches in before:
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None if batches is None else batches.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, batches in before:
-            norm.momentum, norm.num_batches_tracked = momentum, batches
+class _FrozenStatistics:
+    """A context in which batch normalization leaves its running statistics alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [m for m in module.modules() if hasattr(m, "num_batches_tracked")]
+
+    def __enter__(self) -> None:
+        self.before = [(n.momentum, n.num_batches_tracked) for n in self.norms]
+        for norm in self.norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *_) -> None:
+        for norm, before in zip(self.norms, self.before, strict=True):
+            norm.momentum, norm.num_batches_tracked = before
 
 
 @torch.compiler.disable  # it cannot trace the function below
@@ -66,8 +59,6 @@ def shared_layer(layer: nn.Sequential, *features: Tensor) -> Tensor:
     """Apply a dense layer; keep the features and the outputs of its convolutions.
 
     A layer of another form, or with hooks, is checkpointed instead.
-
-    Shape: each (N, C_i, H, W), together (N, C, H, W) -> (N, growth_rate, H, W)
 
     Source: Pleiss et al. (2017). Chapter: "One function: change the layer".
     """

@@ -25,7 +25,6 @@ class Trainer(d2l.HyperParameters):
     """Train a `d2l.Module` on a `d2l.DataModule`; under torchrun in many processes.
 
     Args:
-        max_epochs: passes over the training data.
         schedule: of the optimizer and the number of all steps, such as `one_cycle`.
         gradient_clip_val: largest norm of the gradient; 0 does not clip.
         seed: of order, augmentation and dropout; each epoch has its own.
@@ -33,7 +32,6 @@ class Trainer(d2l.HyperParameters):
         accelerator: "auto", "cpu", "cuda" or "mps".
         precision: "auto" (see `best_precision`) or one of Lightning Fabric's names.
         progress: a bar in a terminal, elsewhere a line an epoch; False is quiet.
-
     Chapter: "Training".
     """
 
@@ -41,7 +39,7 @@ class Trainer(d2l.HyperParameters):
         self,
         max_epochs: int = 10,
         *,
-        schedule: Callable[[torch.optim.Optimizer, int], LRScheduler] | None = None,
+        schedule: Callable | None = None,
         gradient_clip_val: float = 0,
         seed: int = 0,
         checkpoint: str | Path | None = None,
@@ -77,8 +75,8 @@ class Trainer(d2l.HyperParameters):
         """Train; return a dict an epoch: epoch, lr, seconds, averages over examples."""
         self.prepare_data(data)
         self.prepare_model(model)
-        for epoch in range(len(self.history), self.max_epochs):
-            self.epoch = epoch
+        while len(self.history) < self.max_epochs:
+            self.epoch = len(self.history)
             self.history.append(row := self.fit_epoch())
             if self.checkpoint and self.fabric.is_global_zero:
                 save(self.checkpoint, self._run, self.history, self._parts)
@@ -93,9 +91,8 @@ class Trainer(d2l.HyperParameters):
             data.to(self.device)
         self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
-        num_train_batches = len(self.shard(self.train_dataloader, train=True))
-        self.num_train_batches = count("num_train_batches", num_train_batches)
-        self.num_val_batches = len(self.val_dataloader or ())
+        num_batches = len(self.shard(self.train_dataloader, train=True))
+        self.num_train_batches = count("num_train_batches", num_batches)
 
     def prepare_model(self, model: d2l.Module) -> None:
         """Move the model to the device, make its optimizer, go on from a checkpoint."""
@@ -135,11 +132,11 @@ class Trainer(d2l.HyperParameters):
         if isinstance(loader.sampler, DistributedSampler):  # the data's own
             loader.sampler.set_epoch(self.epoch)
         self._wrapped.train()
-        hidden = not (self._speaks and sys.stderr.isatty())
-        bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=hidden)
+        shown = self._speaks and sys.stderr.isatty()
+        bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=not shown)
         train = self.average(self.model, self.train_step, bar)
         row |= {f"train_{key}": value for key, value in train.items()}
-        if self.num_val_batches:
+        if self.val_dataloader:
             val = self.evaluate(self.model, self.val_dataloader)
             row |= {f"val_{key}": value for key, value in val.items()}
         self.check_finite(row)
@@ -153,17 +150,17 @@ class Trainer(d2l.HyperParameters):
             with self.fabric.autocast():
                 loss = self._wrapped.training_step(batch)
             self.fabric.backward(loss)
-            if (limit := self.gradient_clip_val) > 0:
-                options = {"max_norm": limit, "error_if_nonfinite": False}
+            if self.gradient_clip_val > 0:
+                options = {"max_norm": self.gradient_clip_val}
+                options["error_if_nonfinite"] = False  # `check_finite` tells
                 self.fabric.clip_gradients(self._wrapped, self.optim, **options)
             self.optim.step()
         except RuntimeError as error:
             if "out of memory" not in str(error) and "can't allocate" not in str(error):
                 raise
-            raise MemoryError(
-                f"out of memory with a batch of shape {tuple(batch[0].shape)}: take a "
-                "smaller batch, or memory='shared'"
-            ) from error
+            found = f"out of memory with a batch of shape {tuple(batch[0].shape)}"
+            advice = "take a smaller batch, or memory='shared'"
+            raise MemoryError(f"{found}: {advice}") from error
         self.train_batch_idx += 1
         if self.train_batch_idx % self.num_train_batches % 50 == 0:  # seldom: it waits
             self.check_finite({"loss": loss.item()})
@@ -173,9 +170,10 @@ class Trainer(d2l.HyperParameters):
         step = self.train_batch_idx - self.epoch * self.num_train_batches
         for name, value in row.items():
             if not isfinite(value):
+                where = f"epoch {self.epoch + 1}, step {step}, at a learning rate of"
+                advice = "lower it or set gradient_clip_val"
                 raise FloatingPointError(
-                    f"{name} is {value} in epoch {self.epoch + 1}, step {step}, at a "
-                    f"learning rate of {self.lr:g}: lower it or set gradient_clip_val"
+                    f"{name} is {value} in {where} {self.lr:g}: {advice}"
                 )
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
