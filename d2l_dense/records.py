@@ -119,10 +119,19 @@ def difference(first: Sequence[Record], second: Sequence[Record], key: str) -> S
     return Summary.of(gaps, overlap=1 / (num_folds - 1))
 
 
-def _by_pair(runs: Sequence[Record], key: str) -> dict[int, float]:
-    """A figure by seed; or by fold, where there are folds, averaged over the seeds."""
+def _by_pair(runs: Sequence[Record], key: str) -> dict[Any, float]:
+    """A figure by seed; or by fold, where there are folds, averaged over the seeds.
+
+    Where each seed divides the rows anew ("repeated"), each has folds of its own.
+    """
     if "folds" not in runs[0]:
         return {run["seed"]: run[key] for run in runs}
+    if runs[0]["configuration"].get("repeated"):
+        return {
+            (run["seed"], i): fold[key]
+            for run in runs
+            for i, fold in enumerate(run["folds"])
+        }
     figures = [[fold[key] for fold in run["folds"]] for run in runs]
     return dict(enumerate(np.mean(figures, axis=0).tolist()))
 

@@ -18,6 +18,7 @@ from experiments.provenance import provenance
 
 ARMS = {**training.ARMS, **housing.ARMS, "memory": memory.ARMS, "reuse": reuse.ARMS}
 MODULES = {"memory": memory, "reuse": reuse, **dict.fromkeys(housing.ARMS, housing)}
+SEEDS = {"memory": 1, "reuse": 1, "housing_depth": 1, "housing_repeated": 5}  # or 3
 CHECKPOINTS = cache_folder() / "checkpoints"
 
 
@@ -43,7 +44,7 @@ def overview(device: str, folder: Path) -> str:
     """A table: of each arm, what is recorded on this type of device, and the rest."""
     rows = []
     for name in sorted(ARMS):
-        wanted = {0} if name in ("memory", "reuse", "housing_depth") else {0, 1, 2}
+        wanted = set(range(SEEDS.get(name, 3)))
         for arm in ARMS[name]:
             runs = records.load(name, arm, device, folder)
             seeds = [run["seed"] for run in runs]
