@@ -1,10 +1,10 @@
 """experiments/: the command, its arms and records."""
 
+import itertools
 import json
 import re
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from experiments.training import Run
 
 COMPARED, DEPTHS = housing.COMPARED, housing.DEPTHS
 FULL = dict(COMPARED)
+SETTINGS = {"lr": 0.1, "dropout": 0.0, "beta": 1.0, "l1": 0.0, "weight_decay": 0.0}
 TINY = {
     "model": {"num_channels": 4, "growth_rate": 2, "arch": [1, 1], "lr": 0.1},
     "data": {"batch_size": 16, "resize": [32, 32], "flip": True},
@@ -52,18 +53,14 @@ def recorded(folder, *names):
     return records.load(*names, folder=folder / "results")
 
 
-# The command
-
-
 def test_a_run_is_recorded_once(experiment, tmp_path, monkeypatch, capsys):
     arguments = "densenet", "--arms", "ours", "--note", "a note"
     experiment(*arguments, "--device", "cpu", "--precision", "32-true")
     (record,) = recorded(tmp_path, "densenet")
     assert (record["arm"], record["seed"]) == ("ours", 0)
-    assert record["note"] == "a note"
+    assert (record["note"], record["configuration"]) == ("a note", TINY)
     device = record["device"]
     assert (device["type"], device["precision"]) == ("cpu", "32-true")
-    assert record["configuration"] == TINY
     assert [row["epoch"] for row in record["history"]] == [1, 2]
     assert record["seconds"] == sum(row["seconds"] for row in record["history"])
     for split in ("train", "val", "test"):
@@ -95,9 +92,7 @@ def test_seeds_and_arms(experiment, monkeypatch):
     assert ran == [("d2l", 0), ("ours", 0), ("d2l", 1), ("ours", 1)]
 
 
-def test_the_mirroring_is_off_when_training_pictures_are_scored(
-    experiment, monkeypatch
-):
+def test_the_mirroring_is_off_where_pictures_are_scored(experiment, monkeypatch):
     made = []
 
     def data(**options):
@@ -112,10 +107,8 @@ def test_the_mirroring_is_off_when_training_pictures_are_scored(
 def test_an_interrupted_run_goes_on(experiment, tmp_path, monkeypatch):
     experiment("densenet", "--arms", "ours")
     (whole,) = recorded(tmp_path, "densenet")
-    for folder in ("results", "runs"):
-        for path in (tmp_path / folder).iterdir():
-            path.unlink()
-
+    for path in [*tmp_path.glob("results/*"), *tmp_path.glob("runs/*")]:
+        path.unlink()
     fit_epoch, epochs = training.Trainer.fit_epoch, []
 
     def stop(trainer):
@@ -128,22 +121,19 @@ def test_an_interrupted_run_goes_on(experiment, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         experiment("densenet", "--arms", "ours")
     assert recorded(tmp_path, "densenet") == []
+
+    longer = {"ours": (training.DenseNet, TINY | {"max_epochs": 3})}
+    with monkeypatch.context() as patch:
+        patch.setitem(training.ARMS, "densenet", longer)
+        with pytest.raises(ValueError, match="belongs to another run: its max_epochs"):
+            experiment("densenet", "--arms", "ours")
+
     experiment("densenet", "--arms", "ours")
     assert epochs == [0, 1, 1]
     (record,) = recorded(tmp_path, "densenet")
     assert without_seconds(record["history"]) == without_seconds(whole["history"])
     for key in ("train_loss", "val_loss", "test_loss", "test_accuracy"):
         assert record[key] == whole[key]
-
-
-def test_a_checkpoint_of_another_run_is_not_taken(experiment, tmp_path, monkeypatch):
-    experiment("densenet", "--arms", "ours")
-    for path in (tmp_path / "results").iterdir():
-        path.unlink()
-    longer = {"ours": (training.DenseNet, TINY | {"max_epochs": 3})}
-    monkeypatch.setitem(training.ARMS, "densenet", longer)
-    with pytest.raises(ValueError, match="belongs to another run: its max_epochs"):
-        experiment("densenet", "--arms", "ours")
 
 
 def test_a_folder_that_cannot_be_written_is_seen_before_the_work(experiment, tmp_path):
@@ -171,48 +161,36 @@ def test_options_that_do_not_fit(experiment, capsys, arguments, words):
     assert words in capsys.readouterr().err + str(refused.value)
 
 
-def test_the_list_of_experiments(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["experiments", "--device", "cpu"])
-    command.main()
+def test_the_list_of_experiments(experiment, capsys):
+    experiment("--device", "cpu", "--results", records.RESULTS)
     listed = capsys.readouterr().out
     for name, arms in command.ARMS.items():
         for arm in arms:
             assert re.search(rf"^ *{name} +{arm} +\[", listed, re.MULTILINE)
     assert re.search(r" densenet +ours \[0, 1, 2\] +0 +\d+\.\d +0\.0\n", listed)
-    monkeypatch.setattr(sys, "argv", ["experiments", "--results", str(tmp_path)])
-    command.main()
-    listed = capsys.readouterr().out
-    assert re.search(r" pooling +max +\[\] +3 +unknown +unknown\n", listed)
+    experiment()
+    assert re.search(r" max +\[\] +3 +unknown +unknown\n", capsys.readouterr().out)
 
 
-# The arms on Fashion-MNIST
-
-
-def test_the_recipes():
-    for arm, options in training.ARMS["densenet"].values():
-        with torch.device("meta"):
-            net = arm(**options["model"])
-        assert sum(p.numel() for p in net.parameters()) == 758_226
-        assert options["data"]["resize"] == [96, 96]
-        assert options["data"]["batch_size"] == 128
-        assert options["max_epochs"] == 10
-    assert training.D2L["model"] == {"lr": 0.01}
-
-
-def test_all_other_arms_differ_in_the_network_alone():
+def test_the_arms_differ_in_the_network_alone():
     counts, own = {}, ("widths", "pool", "sources")
     for name, arms in training.ARMS.items():
-        for arm, (network_type, options) in arms.items():
+        for arm, (network, options) in arms.items():
             assert json.loads(json.dumps(options)) == options
-            net = network_type(**options["model"])
+            net = network(**options["model"])
             counts[arm] = sum(p.numel() for p in net.parameters())
-            if name != "densenet":
+            if name == "densenet":
+                shape = options["data"]["batch_size"], *options["data"]["resize"]
+                assert (*shape, options["max_epochs"]) == (128, 96, 96, 10)
+            else:
                 shared = {k: v for k, v in options["model"].items() if k not in own}
                 assert options | {"model": shared} == training.small()
+    assert training.D2L["model"] == {"lr": 0.01}
     # ResNet-18 has 11,689,512 for 3 channels and 1,000 classes.
     assert counts["resnet18"] == 11_689_512 - 2 * 49 * 64 - 990 * 513
     assert counts["narrow_resnet"] == 760_116
-    assert counts["max"] == counts["stride"] == counts["default_init"] == 758_226
+    for arm in ("ours", "d2l", "densenet", "max", "stride", "default_init"):
+        assert counts[arm] == 758_226
 
 
 @pytest.mark.parametrize(
@@ -245,7 +223,7 @@ def test_a_miniature_of_every_arm(experiment, name, arm, tmp_path, monkeypatch):
 @pytest.mark.parametrize("arm", ["bc_100_12", "depth"])
 def test_a_miniature_of_exercise_3(experiment, arm, tmp_path, monkeypatch):
     model = dict(stem="cifar", num_channels=8, growth_rate=4, bottleneck=2)
-    small = {"model": model, "batch": [4, 3, 16, 16], "depths": [1, 2]}
+    small = {"model": model, "batch": [8, 3, 16, 16], "depths": [1, 2]}
     if arm != "depth":
         small = {"model": model | {"arch": (3, 2)}, "batch": [8, 3, 16, 16], "turns": 1}
     monkeypatch.setitem(memory.ARMS, arm, small)
@@ -282,11 +260,8 @@ def small_housing(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(house_prices, "_ames_sales", lambda: frame[:80].copy())
     for arms in (COMPARED, DEPTHS):
         for arm, full in arms.items():
-            short = {
-                "trials": 2,
-                "inner_folds": 2,
-                "max_epochs": full["max_epochs"] and 2,
-            }
+            short = {"trials": 2, "inner_folds": 2}
+            short["max_epochs"] = full["max_epochs"] and 2
             short["data"] = full["data"] | {"num_folds": 2}
             monkeypatch.setitem(arms, arm, full | short)
     return experiment
@@ -342,21 +317,10 @@ def test_a_miniature_of_depth(small_housing, tmp_path):
     assert plain["configuration"] == DEPTHS["plain_8"]
     assert len(records.difference([dense], [plain], "rmse").values) == 2
     for record in (dense, plain, residual):
-        rates = [fold["settings"]["lr"] for fold in record["folds"]]
-        assert rates[0] != rates[1]  # a fold draws its own
-
-
-@pytest.mark.parametrize("arm", DEPTHS)
-@pytest.mark.parametrize("num_inputs", [250, 256])
-def test_networks_of_all_depths_have_as_many_parameters(arm, num_inputs):
-    settings = housing.draw(DEPTHS[arm]["space"], np.random.default_rng(0))
-    net = perceptron(arm, num_inputs, settings)
-    kind, depth = arm.split("_")
-    layers = net.blocks[0] if kind == "dense" else net.layers
-    assert len(layers) == int(depth)
-    count = sum(p.numel() for p in net.parameters())
-    assert count == pytest.approx(6500, rel=0.04)
-    assert net(torch.zeros(2, num_inputs)).shape == (2, 1)
+        for i, fold in enumerate(record["folds"]):  # which draws its own
+            random = np.random.default_rng(i)
+            space = record["configuration"]["space"]
+            assert fold["settings"] in [housing.draw(space, random) for _ in range(2)]
 
 
 def test_a_search_sees_no_row_but_its_own(monkeypatch):
@@ -395,25 +359,32 @@ def test_draws_lie_in_their_space_and_are_the_same_for_all_networks():
     assert len({settings["lr"] for settings in draws["dense_mlp"]}) > 40
 
 
-@pytest.mark.parametrize("growth_rate", [8, 32])
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_the_networks_of_exercise_5_have_as_many_parameters(growth_rate, num_layers):
-    settings = housing.draw(housing.MLP, np.random.default_rng(0))
-    settings |= {"growth_rate": growth_rate, "num_layers": num_layers}
-    target = dense_parameters(250, growth_rate, num_layers)
-    for arm in ("dense_mlp", "plain_mlp", "residual_mlp", "stem_mlp"):
-        net = perceptron(arm, 250, settings)
+@pytest.mark.parametrize("d", [250, 256])
+def test_the_networks_of_exercise_5_have_as_many_parameters(d):
+    cases = []
+    for k, n in itertools.product((8, 32), (1, 2, 3)):
+        size, target = {"growth_rate": k, "num_layers": n}, dense_parameters(d, k, n)
+        cases.append(("dense_mlp", size, target, 0))
+        for arm in ("plain_mlp", "residual_mlp", "stem_mlp"):
+            cases.append((arm, size, target, 0.06))
+    for arm, configuration in DEPTHS.items():
+        size = {"num_layers": configuration["space"]["num_layers"][0]}
+        assert arm.endswith(f"_{size['num_layers']}")
+        cases.append((arm, size | {"parameters": 6500}, 6500, 0.04))
+    for arm, size, target, tolerance in cases:
+        net = perceptron(arm, d, SETTINGS | size)
+        layers = net.layers if hasattr(net, "layers") else net.blocks[0]
+        assert len(layers) == size["num_layers"]
         count = sum(p.numel() for p in net.parameters())
-        assert count == pytest.approx(target, rel=0 if arm == "dense_mlp" else 0.06)
-        assert net(torch.zeros(2, 250)).shape == (2, 1)
-    linear = perceptron("linear", 250, settings | {"num_layers": 0})
-    assert linear.head.in_features == 250
+        assert count == pytest.approx(target, rel=tolerance)
+        assert net(torch.zeros(2, d)).shape == (2, 1)
+    linear = perceptron("linear", d, SETTINGS | {"num_layers": 0, "growth_rate": 8})
+    assert linear.head.in_features == d
 
 
 def test_the_residual_network_by_hand():
-    settings = {"growth_rate": 4, "num_layers": 2, "dropout": 0.0, "lr": 0.1}
-    settings |= {"beta": 1.0, "l1": 0.0, "weight_decay": 0.0}
-    net = randomise(perceptron("residual_mlp", 6, settings))
+    size = {"growth_rate": 4, "num_layers": 2}
+    net = randomise(perceptron("residual_mlp", 6, SETTINGS | size))
     X = torch.randn(3, 6, dtype=torch.float64)
     Y = net.stem(X)
     for layer in net.layers:
@@ -438,21 +409,6 @@ def test_a_submission(small_housing, tmp_path, monkeypatch):
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="not a finite"):
         small_housing("housing", "--source", "kaggle", "--submit", place)
     assert place.read_bytes() == before
-
-
-KAGGLE = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.mark.skipif(not KAGGLE.exists(), reason="Kaggle's files are not here")
-def test_a_submission_of_kaggles_1459_sales(experiment, tmp_path, monkeypatch):
-    monkeypatch.setenv("D2L_DENSE_DATA", str(KAGGLE))
-    short = {"trials": 1, "inner_folds": 2, "max_epochs": 2}
-    monkeypatch.setitem(COMPARED, "dense_mlp", FULL["dense_mlp"] | short)
-    place = tmp_path / "submission.csv"
-    experiment("housing", "--source", "kaggle", "--submit", place)
-    table = pd.read_csv(place)
-    assert table["Id"].tolist() == list(range(1461, 2920))
-    assert table["SalePrice"].between(1e4, 2e6).all()
 
 
 # Where figures come from, and the bench
