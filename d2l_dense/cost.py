@@ -37,7 +37,8 @@ class Summary(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Summary":
         """Add up the columns of some rows."""
-        return cls(tuple(rows), *map(sum, list(zip(*rows, strict=True))[2:]))
+        columns = list(zip(*rows, strict=True))[2:]  # without names and shapes
+        return cls(tuple(rows), *map(sum, columns))
 
     def by_stage(self) -> tuple[Row, ...]:
         """One row for each of "stem", "block1", "transition1", ..., "head"."""
