@@ -69,6 +69,8 @@ def block_parameters(
 
     A layer costs s for each channel that it reads (2 + 9k, or 2 + bk with a
     bottleneck) and f besides; layer i reads C + (i - 1) k channels.
+
+    Chapter: "What does a block cost?".
     """
     s, f = 2 + 9 * growth_rate, bias * growth_rate
     if bottleneck is not None:
