@@ -14,9 +14,8 @@ def count(name: str, value: Any, minimum: int = 1, optional: bool = False) -> in
     except TypeError:
         number = None
     if number is None or number < minimum or isinstance(value, bool):
-        raise ValueError(
-            f"{name}={value!r}: expected a whole number, {minimum} or more"
-        )
+        expected = f"expected a whole number, {minimum} or more"
+        raise ValueError(f"{name}={value!r}: {expected}")
     return number
 
 

@@ -37,7 +37,8 @@ class Summary(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Summary":
         """Add up the columns of some rows."""
-        return cls(tuple(rows), *map(sum, list(zip(*rows, strict=True))[2:]))
+        columns = list(zip(*rows, strict=True))[2:]  # without names and shapes
+        return cls(tuple(rows), *map(sum, columns))
 
     def by_stage(self) -> tuple[Row, ...]:
         """One row for each of "stem", "block1", "transition1", ..., "head"."""
@@ -68,6 +69,8 @@ def block_parameters(
 
     A layer costs s for each channel that it reads (2 + 9k, or 2 + bk with a
     bottleneck) and f besides; layer i reads C + (i - 1) k channels.
+
+    Chapter: "What does a block cost?".
     """
     s, f = 2 + 9 * growth_rate, bias * growth_rate
     if bottleneck is not None:

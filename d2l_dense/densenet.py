@@ -44,7 +44,6 @@ class DenseNet(d2l.Classifier):
         num_channels: channels after the stem.
         growth_rate, bottleneck, bias: as in `conv_block`.
         arch: number of layers of each dense block.
-        lr: learning rate, or its peak if the trainer is given a schedule.
         compression: share of the channels that a transition keeps (theta).
         pool: as in `TransitionBlock`.
         memory: as in `DenseBlock`; unless "plain", the other stages are checkpointed.

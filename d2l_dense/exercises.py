@@ -251,6 +251,7 @@ def _show(value):
     if isinstance(value, Tensor | np.ndarray):
         few = 1 < np.prod(value.shape) <= 4
         return f"{kind} {value.tolist() if few else f'of shape {tuple(value.shape)}'}"
-    if isinstance(value, int | float | np.number):
-        return f"{round(value, 4):,}"
-    return repr(value) if isinstance(value, str | None) else f"an object, {kind}"
+    if isinstance(value, str | bool | None):
+        return repr(value)
+    is_number = isinstance(value, int | float | np.number)
+    return f"{round(value, 4):,}" if is_number else f"an object of type {kind}"

@@ -77,6 +77,8 @@ def measure(
     On CUDA the allocator's statistics are read, and "reserved" is what it took from
     the device; on a CPU the profiler's list of allocations is added up (`timeline`).
     Network and batch (X, y) are on one device; the rest is as in `training_peak`.
+
+    Chapter: "Is this really the case?".
     """
     X, y = batch
     if not X.is_cuda:

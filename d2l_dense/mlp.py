@@ -98,9 +98,8 @@ class DenseMLP(d2l.Module):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with what the constructor was given."""
-        return torch.optim.AdamW(
-            self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True
-        )
+        options = {"weight_decay": self.weight_decay, "fused": True}
+        return torch.optim.AdamW(self.parameters(), self.lr, **options)
 
 
 def _layer(width: int, growth_rate: int, norm: bool, dropout: float) -> nn.Sequential:
