@@ -45,12 +45,14 @@ notebooks: install data ## execute every chapter in place
 experiments bench gpu: export MALLOC_MMAP_MAX_ = 0
 experiments bench gpu: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 
+# Runs are compared in one precision only: that of the records.
 experiments: install data ## train what the chapter reports (hours on a CPU)
-	$(py) -m experiments densenet --seeds 3
-	$(py) -m experiments parameters --seeds 3
-	$(py) -m experiments pooling --seeds 3
-	$(py) -m experiments details --seeds 3
-	$(py) -m experiments sparse --seeds 3
+	$(py) -m experiments densenet --arms ours --precision bf16-mixed --seeds 3
+	$(py) -m experiments densenet --arms d2l --precision 32-true
+	$(py) -m experiments parameters --precision 32-true --seeds 3
+	$(py) -m experiments pooling --precision 32-true --seeds 3
+	$(py) -m experiments details --precision 32-true --seeds 3
+	$(py) -m experiments sparse --precision 32-true --seeds 3
 	$(py) -m experiments memory
 	$(py) -m experiments reuse
 	$(py) -m experiments housing --seeds 3
