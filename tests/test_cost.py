@@ -6,6 +6,8 @@ import pytest
 import torch
 import torchvision
 from helpers import plain_densenet
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2l_dense import VARIANTS, DenseNet, cost, densenet
@@ -17,9 +19,27 @@ SMALL = [  # one of each choice; odd sizes, so that rounding shows
     dict(num_channels=5, growth_rate=2, arch=(1, 2), compression=0.7),
     dict(num_channels=4, growth_rate=3, arch=(1, 3), bias=False),
     dict(num_channels=4, growth_rate=3, arch=(2, 1, 1), stem="cifar"),
-    dict(num_channels=4, growth_rate=2, arch=(3,), bottleneck=1, num_classes=3),
+    dict(num_channels=4, growth_rate=2, arch=(3,), bottleneck=1),
     dict(num_channels=4, growth_rate=3, arch=(2, 1), pool="max"),
 ]
+configs = st.fixed_dictionaries(
+    {},
+    optional=dict(
+        num_channels=st.integers(2, 40),
+        growth_rate=st.integers(1, 24),
+        arch=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
+        num_classes=st.integers(1, 30),
+        in_channels=st.integers(1, 4),
+        bottleneck=st.none() | st.integers(1, 5),
+        compression=st.floats(0.5, 1.0),
+        bias=st.booleans(),
+        stem=st.sampled_from(["imagenet", "cifar"]),
+        pool=st.sampled_from(["avg", "max", "stride"]),
+        memory=st.sampled_from(cost.MEMORY),
+        lr=st.floats(0.01, 1.0),
+        momentum=st.floats(0.0, 0.9),
+    ),
+)
 
 
 def built(config):
@@ -69,6 +89,8 @@ def test_every_variant_equals_the_built_one(name):
     net = built(config)
     side = 32 if config.get("stem") == "cifar" else 224
     count = cost.summary(config, (1, 3, side, side))
+    parts = {part: count_parameters(stage) for part, stage in net.net.named_children()}
+    assert {row.name: row.parameters for row in count.by_stage()} == parts
     assert count.parameters == count_parameters(net)
     if name in GMACS:  # the published ones pool after the convolution
         paper = cost.summary(config, (1, 3, side, side), pool_first=False)
@@ -76,9 +98,39 @@ def test_every_variant_equals_the_built_one(name):
         assert round(paper.macs / 1e9, 3) == GMACS[name]
 
 
+@settings(max_examples=300)
+@given(config=configs)
+def test_any_network_equals_the_built_one(config):
+    shape = (1, config.get("in_channels", 1), 64, 64)
+    count = cost.summary(config, shape)
+    assert count.parameters == count_parameters(built(config))
+    for rows in (count.rows, count.by_stage()):
+        for column in ("parameters", "macs", "activation_bytes"):
+            assert sum(getattr(r, column) for r in rows) == getattr(count, column)
+
+
 def test_same_arguments_and_defaults_as_densenet():
     arguments = inspect.signature(DenseNet).parameters
     assert {name: arg.default for name, arg in arguments.items()} == cost.DEFAULTS
+
+
+@settings(max_examples=300)
+@given(
+    in_channels=st.integers(1, 300),
+    num_layers=st.integers(1, 60),
+    growth_rate=st.integers(1, 50),
+    bottleneck=st.none() | st.integers(1, 6),
+    bias=st.booleans(),
+)
+def test_block_equals_the_sum_of_its_layers(
+    in_channels, num_layers, growth_rate, bottleneck, bias
+):
+    options = growth_rate, bottleneck, bias
+    layers = [
+        cost.block_parameters(in_channels + i * growth_rate, 1, *options)
+        for i in range(num_layers)
+    ]
+    assert cost.block_parameters(in_channels, num_layers, *options) == sum(layers)
 
 
 def test_chapters_block_by_hand():
@@ -88,20 +140,11 @@ def test_chapters_block_by_hand():
 
 
 @pytest.mark.parametrize("config", [*SMALL, SMALL[0] | {"pool": "stride"}])
-def test_every_figure_equals_pytorchs(config):
-    shape, stages = (3, 1, 46, 38), []
-    count, net = cost.summary(config, shape), built(config).eval()
-    assert count.macs == count_macs(net, shape)
+def test_macs_and_activation_bytes_equal_pytorchs(config):
+    shape = (3, 1, 46, 38)
+    count = cost.summary(config, shape)
+    assert count.macs == count_macs(built(config).eval(), shape)
     assert count.activation_bytes == saved_bytes(DenseNet(**config), torch.ones(shape))
-    X = torch.empty(shape, device="meta")
-    for name, stage in net.net.named_children():
-        X = stage(X)
-        stages.append((name, count_parameters(stage), (*X.shape[1:], 1, 1)[:3]))
-    assert [(r.name, r.parameters, r.shape) for r in count.by_stage()] == stages
-    num_blocks, num_layers = len(config["arch"]), sum(config["arch"])
-    assert len(count.rows) == num_layers + len(stages) - num_blocks
-    for column in ("parameters", "macs", "activation_bytes"):
-        assert sum(getattr(row, column) for row in count.rows) == getattr(count, column)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -132,6 +175,8 @@ def test_macs_of_torchvisions_121():
     paper = cost.summary(VARIANTS["121"], shape, pool_first=False)
     assert paper.macs == count_macs(theirs, shape)
     assert paper.parameters == count_parameters(theirs)
+    ours = cost.summary(VARIANTS["121"], shape)
+    assert ours.macs == count_macs(built(VARIANTS["121"]).eval(), shape)
 
 
 def test_a_transition_costs_a_quarter_if_it_pools_first():
@@ -151,6 +196,19 @@ def test_activations_grow_with_the_area():
     )
     assert batch == 8 * one
     assert round(large / batch, 2) == 5.44
+
+
+@pytest.mark.parametrize("name", ["121", "BC-100-12"])
+def test_shapes_equal_the_built_ones(name):
+    net, X, shapes = built(VARIANTS[name]), torch.empty(2, 3, 45, 38), []
+    for stage in net.net:
+        X = stage(X.to("meta"))
+        shapes.append(tuple(X.shape[1:]))
+    summary = cost.summary(VARIANTS[name], (2, 3, 45, 38))
+    found = [row.shape for row in summary.by_stage()]
+    assert found == [*shapes[:-1], (*shapes[-1], 1, 1)]
+    num_layers = sum(VARIANTS[name]["arch"])
+    assert len(summary.rows) == num_layers + len(found) - len(VARIANTS[name]["arch"])
 
 
 @pytest.mark.parametrize(

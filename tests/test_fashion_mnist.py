@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import os
 import runpy
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import IncompleteRead
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -204,6 +207,20 @@ def test_what_is_missing_is_fetched_once(places, contents, monkeypatch, target):
         assert found == {raw / name: data for name, data in contents.items()}
         assert held(places[target]) == contents
         send(monkeypatch, {})
+
+
+def test_two_may_fetch_at_once(places, contents, monkeypatch):
+    replace, met = os.replace, []
+    both = Barrier(2, lambda: met.append(True), timeout=60)
+    send(
+        monkeypatch,
+        {name: gzip.compress(data, mtime=0) for name, data in contents.items()},
+    )
+    monkeypatch.setattr(os, "replace", lambda *paths: (both.wait(), replace(*paths)))
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda root: dict(fashion_mnist_files(root)), places[:1] * 2)
+    assert [list(files.values()) for files in found] == [list(contents.values())] * 2
+    assert held(places[0]) == contents and len(met) == 4
 
 
 def test_the_command_says_where_the_files_are(places, contents, capsys, monkeypatch):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import update_bn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2l_dense import VARIANTS, DenseBlock, DenseNet
@@ -28,6 +29,7 @@ LARGE = {
 
 every_strategy = pytest.mark.parametrize("memory", ["plain", *LEAN])
 lean = pytest.mark.parametrize("memory", LEAN)
+with_and_without_bottleneck = pytest.mark.parametrize("bottleneck", [None, 2])
 
 
 def blocks(memory, **options):
@@ -44,7 +46,7 @@ def batch(*shape):
     return torch.randn(shape, dtype=torch.float64)
 
 
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(
     memory=st.sampled_from(LEAN),
     bottleneck=st.none() | st.integers(1, 3),
@@ -79,6 +81,14 @@ def test_three_steps_of_training(memory, name):
         for optimizer in optimizers:
             optimizer.step()
     assert_same_step(*(net.eval() for net in nets), batch(*shape))
+
+
+@with_and_without_bottleneck
+@pytest.mark.parametrize("train", [True, False])
+def test_gradients_equal_differences(bottleneck, train):
+    block = blocks("shared", bottleneck=bottleneck)[0].train(train)
+    inputs = batch(2, 4, 3, 3).requires_grad_(), *block.parameters()
+    assert torch.autograd.gradcheck(lambda X, *_: block(X), inputs, fast_mode=True)
 
 
 @lean
@@ -117,7 +127,15 @@ def test_running_statistics(memory, change):
         assert_same_step(*(net.train(train) for net in nets), batch(2, 4, 3, 3))
 
 
-@pytest.mark.parametrize("bottleneck", [None, 2])
+@lean
+def test_update_bn(memory):
+    nets = blocks(memory, bottleneck=2)
+    for net in nets:
+        update_bn([batch(2, 4, 3, 3), 3 * batch(5, 4, 3, 3)], net)
+    torch.testing.assert_close(*(list(net.buffers()) for net in nets))
+
+
+@with_and_without_bottleneck
 @lean
 def test_channels_last(memory, bottleneck):
     nets = blocks(memory, bottleneck=bottleneck)
@@ -125,6 +143,16 @@ def test_channels_last(memory, bottleneck):
     X = batch(2, 4, 3, 5).to(memory_format=torch.channels_last)
     assert_same_step(*nets, X)
     assert nets[0](X).is_contiguous(memory_format=torch.channels_last)
+
+
+@lean
+def test_frozen_parts(memory):
+    nets = blocks(memory, bottleneck=2)
+    for net in nets:
+        net.layers[1].eval()  # the running statistics of one layer, as they are
+        net.layers[1].requires_grad_(False)
+        net.layers[2][0].weight.requires_grad_(False)
+    assert_same_step(*nets, batch(2, 4, 3, 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -230,10 +258,6 @@ def test_shared_computes_no_convolution_of_a_block_twice():
         lambda layer: layer.register_forward_hook(lambda *args: 2 * args[-1]),
         lambda layer: layer[2].register_forward_pre_hook(lambda _, X: (2 * X[0],)),
         lambda layer: layer[5].register_full_backward_hook(lambda *a: (2 * a[1][0],)),
-        lambda layer: layer.eval(),  # the running statistics stay as they are
-        lambda layer: layer.requires_grad_(False),
-        lambda layer: layer.eval().requires_grad_(False),
-        lambda layer: layer[0].weight.requires_grad_(False),
     ],
 )
 @lean

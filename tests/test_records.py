@@ -4,6 +4,7 @@ import json
 import math
 from copy import deepcopy
 
+import numpy as np
 import pytest
 
 from d2l_dense import records
@@ -40,13 +41,16 @@ def runs(*accuracies, **changes):
 # Files
 
 
-def test_there_and_back_by_arm_and_seed(tmp_path):
+def test_there_and_back(tmp_path):
     records.write(record(test_accuracy=0.5), tmp_path)
     place = records.write(record(), str(tmp_path))  # replaces the one before
     assert place == records.path("densenet", "ours", 0, "cpu", tmp_path)
     assert records.load("densenet", folder=tmp_path) == [RECORD]
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
-    place.unlink()
+    assert place.read_text().endswith("}\n")
+
+
+def test_records_come_by_arm_and_seed(tmp_path):
     made = [("ours", 10), ("d2l", 1), ("ours", 2), ("d2l", 0)]
     for arm, seed in made:
         records.write(record(arm=arm, seed=seed), tmp_path)
@@ -192,6 +196,26 @@ def test_ten_rounds_of_ten_folds_as_published():
     found = records.Summary.of(values, overlap=10 / 90)
     assert found.p_value / 2 == pytest.approx(0.227, abs=5e-4)
     assert found.interval == pytest.approx((-0.016445, 0.036445), abs=1e-6)
+
+
+def test_the_interval_of_folds_covers_a_known_truth():
+    """Least squares against zero, of equal expected error: 5 rounds of 5 folds.
+
+    With p features and n training rows, least squares' error is p / (n - p - 1) above
+    the noise's; that of zero is the squared norm of the weights.
+    """
+    rng, weight, covered = np.random.default_rng(0), (1 / (40 - 20 - 1)) ** 0.5, []
+    for _ in range(120):
+        X = rng.normal(size=(50, 20))
+        y = X.sum(axis=1) * weight + rng.normal(size=50)
+        parts = np.stack([rng.permutation(50) // 10 for _ in range(5)])
+        test = np.concatenate([parts == fold for fold in range(5)])  # (25, 50) rows
+        gram = np.einsum("fr,ri,rj->fij", ~test, X, X)
+        fitted = np.linalg.solve(gram, (~test * y @ X)[..., None])[..., 0]
+        gaps = (((fitted @ X.T - y) ** 2 - y**2) * test).sum(axis=1) / 10
+        covered.append([records.Summary.of(gaps, o).sign == 0 for o in (0, 1 / 4)])
+    student, corrected = np.mean(covered, axis=0)
+    assert student < 0.75 and 0.93 < corrected < 0.99
 
 
 # Words
