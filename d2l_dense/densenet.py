@@ -105,15 +105,13 @@ class DenseNet(d2l.Classifier):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits of a batch of images."""
-        if X.ndim != 4 or X.shape[1] != self.in_channels or not X.is_floating_point():
-            expected = f"expected floats of shape (N, {self.in_channels}, H, W)"
-            raise ValueError(f"images of shape {tuple(X.shape)}, {X.dtype}: {expected}")
-        halvings = len(self.arch) - 1
-        smallest = 2**halvings if self.stem == "cifar" else 4 * 2**halvings - 3
-        if min(X.shape[2:]) < smallest:
-            found = f"images of {X.shape[2]}x{X.shape[3]} pixels"
-            needed = f"{len(self.arch)} blocks need at least {smallest}x{smallest}"
-            raise ValueError(f"{found}: {needed}; resize them, or give `arch` fewer")
+        if self.memory != "plain" and (
+            torch.jit.is_tracing() or isinstance(X, torch.fx.Proxy)
+        ):
+            raise TypeError(
+                f"memory={self.memory!r}: only memory='plain' can be traced"
+            )
+        _check_images(X, self.in_channels, len(self.arch), self.stem)
         for stage in self.net:
             lean = self.memory != "plain" and not isinstance(stage, DenseBlock)
             X = recompute(stage, X) if lean else stage(X)
@@ -177,6 +175,18 @@ class DenseNet(d2l.Classifier):
 
 def _shape(value: Any) -> Any:
     return tuple(value.shape) if torch.is_tensor(value) else type(value)
+
+
+@torch.fx.wrap  # a tracer, such as torchvision's feature extractor's, skips it
+def _check_images(X, in_channels, num_blocks, stem):
+    if X.ndim != 4 or X.shape[1] != in_channels or not X.is_floating_point():
+        expected = f"expected floats of shape (N, {in_channels}, H, W)"
+        raise ValueError(f"images of shape {tuple(X.shape)}, {X.dtype}: {expected}")
+    smallest = 2 ** (num_blocks - 1) if stem == "cifar" else 2 ** (num_blocks + 1) - 3
+    if min(X.shape[2:]) < smallest:
+        found = f"images of {X.shape[2]}x{X.shape[3]} pixels"
+        needed = f"{num_blocks} blocks need at least {smallest}x{smallest}"
+        raise ValueError(f"{found}: {needed}; resize them, or give `arch` fewer")
 
 
 def initialize(module: nn.Module) -> None:

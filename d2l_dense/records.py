@@ -1,5 +1,6 @@
 """Recorded runs, described by record.schema.json, and what pages say of them."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ def path(
 def write(record: Record, folder: str | Path = RESULTS) -> Path:
     """Check a record, write it in one step and return its path."""
     place = _place(record, folder)
-    replace_file(place, f"{json.dumps(record, indent=1)}\n".encode())
+    content = record | {"sha256": _sha256(record)}
+    replace_file(place, f"{json.dumps(content, indent=1)}\n".encode())
     return place
 
 
@@ -47,12 +49,21 @@ def load(
     found = []
     for file in Path(folder).glob(f"{experiment}-{arm}-*-{device}.json"):
         try:
-            found.append(json.loads(file.read_text("utf-8")))
-            if (place := _place(found[-1], folder)) != file:
+            record = json.loads(file.read_text("utf-8"))
+            if (place := _place(record, folder)) != file:
                 raise ValueError(f"this is the record of {place.name}; rename it")
+            if record.pop("sha256", _sha256(record)) != _sha256(record):
+                raise ValueError("it was changed since it was written; restore it")
+            found.append(record)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
     return sorted(found, key=lambda record: (record["arm"], record["seed"]))
+
+
+def _sha256(record: Record) -> str:
+    """Hash of what a record says, however its file is laid out."""
+    content = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _place(record: Record, folder: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers import Pictures, assert_same_step, assert_same_training, plain_dens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from d2l_dense import VARIANTS, DenseNet, densenet
 from d2l_dense.recompute import MEMORY
@@ -220,6 +222,24 @@ def test_export_with_a_free_batch_size(options):
     exported = torch.export.export(net, (X[:2],), dynamic_shapes=batch).module()
     for n in (1, 5):
         torch.testing.assert_close(exported(X[:n]), net(X[:n]))
+
+
+def test_features_can_be_extracted():
+    net, X = DenseNet(**SMALL).eval(), torch.randn(2, 1, 32, 32)
+    nodes = {"net.block1": "block", "net.head": "logits"}
+    found = create_feature_extractor(net, nodes)(X)
+    assert found["block"].shape == (2, 12, 8, 8)
+    torch.testing.assert_close(found["logits"], net(X))
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "shared"])
+def test_a_lean_network_says_why_it_cannot_be_traced(memory):
+    net, X = DenseNet(**SMALL, memory=memory).eval(), torch.randn(2, 1, 32, 32)
+    with pytest.raises(TypeError, match=f"{memory}'.*only memory='plain' can be"):
+        create_feature_extractor(net, ["net.block1"])
+    with warnings.catch_warnings(), pytest.raises(TypeError, match="memory='plain'"):
+        warnings.simplefilter("ignore")  # PyTorch's own, that tracing is old
+        torch.jit.trace(net, X)
 
 
 # The paper's networks. Table 1's counts are torchvision's too; 161 is from the authors'
