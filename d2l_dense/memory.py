@@ -40,8 +40,8 @@ def training_peak(
 ) -> dict[str, int]:
     """Estimate the bytes at the peak of a training step, by category and in "total".
 
-    PyTorch's `MemTracker` follows fake tensors, which have a shape and no content:
-    nothing is allocated. It cannot see workspaces of cuDNN, or fragmentation.
+    PyTorch's `MemTracker` follows fake tensors, which have a shape and no content; only
+    the weights are copied. It cannot see workspaces of cuDNN, or fragmentation.
 
     Args:
         optimizer: a `MakeOptimizer`; None: the net's own, or plain SGD.

@@ -150,9 +150,8 @@ class Trainer(d2l.HyperParameters):
             with self.fabric.autocast():
                 loss = self._wrapped.training_step(batch)
             self.fabric.backward(loss)
-            if self.gradient_clip_val > 0:
-                options = {"max_norm": self.gradient_clip_val}
-                options["error_if_nonfinite"] = False  # `check_finite` tells
+            if (limit := self.gradient_clip_val) > 0:
+                options = {"max_norm": limit, "error_if_nonfinite": False}
                 self.fabric.clip_gradients(self._wrapped, self.optim, **options)
             self.optim.step()
         except RuntimeError as error:
@@ -170,10 +169,9 @@ class Trainer(d2l.HyperParameters):
         step = self.train_batch_idx - self.epoch * self.num_train_batches
         for name, value in row.items():
             if not isfinite(value):
-                where = f"epoch {self.epoch + 1}, step {step}, at a learning rate of"
-                advice = "lower it or set gradient_clip_val"
                 raise FloatingPointError(
-                    f"{name} is {value} in {where} {self.lr:g}: {advice}"
+                    f"{name} is {value} in epoch {self.epoch + 1}, step {step}, at a "
+                    f"learning rate of {self.lr:g}: lower it or set gradient_clip_val"
                 )
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
