@@ -50,6 +50,19 @@ def test_there_and_back(tmp_path):
     assert place.read_text().endswith("}\n")
 
 
+def test_a_flipped_bit_is_refused_or_harmless(tmp_path):
+    place = records.write(record(), tmp_path)
+    content, random = place.read_bytes(), np.random.default_rng(0)
+    for i, bit in random.integers((len(content), 8), size=(200, 2)).tolist():
+        damaged = bytearray(content)
+        damaged[i] ^= 1 << bit
+        place.write_bytes(damaged)
+        try:
+            assert records.load("densenet", folder=tmp_path) == [RECORD]
+        except ValueError as error:
+            assert str(place) in str(error)
+
+
 def test_records_come_by_arm_and_seed(tmp_path):
     made = [("ours", 10), ("d2l", 1), ("ours", 2), ("d2l", 0)]
     for arm, seed in made:
@@ -184,6 +197,18 @@ def test_folds_are_compared_by_nadeau_and_bengios_interval_by_hand():
     assert found.interval == pytest.approx((3 - half, 3 + half), abs=1e-4)
     with pytest.raises(ValueError, match="cpu, fp32, 2 × 5 folds – .* 1 × 5 folds"):
         records.difference(first, folded("b", [1] * 5), "rmse")
+
+
+def test_seeds_that_divide_anew_have_folds_of_their_own():
+    first, second = folded("a", [2, 3, 4], [5, 6, 7]), folded("b", [1] * 3, [1] * 3)
+    for run in first + second:
+        run["configuration"] = {"data": {"num_folds": 3}, "repeated": True}
+    found = records.difference(first, second[:1], "rmse")
+    assert found.values == [1, 2, 3]  # folds of the seed that both have
+    found = records.difference(first, second, "rmse")
+    assert found.values == [1, 2, 3, 4, 5, 6]
+    half = 2.5706 * math.sqrt(3.5 * (1 / 6 + 1 / 2))  # 5 degrees
+    assert found.interval == pytest.approx((3.5 - half, 3.5 + half), abs=1e-4)
 
 
 def test_ten_rounds_of_ten_folds_as_published():

@@ -398,6 +398,11 @@ def test_a_killed_run_goes_on_bit_for_bit(ranks, whole):
     assert steps == [6, 7, 8]  # the epoch that was cut short is trained anew
 
 
+def test_ten_kills_at_random_moments_change_nothing(ranks, whole):
+    assert -signal.SIGALRM in ranks[0]["often"]
+    assert_same_run(run(ranks[0]["folder"] / "killed often.pt", weights=2), whole)
+
+
 def test_processes_evaluate_each_example_once(ranks):
     """Those that the loader's sampler chooses; one example alone is seen by both."""
     alone = {n: worker.evaluate(n) for n in (11, 4, 1)}

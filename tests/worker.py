@@ -1,10 +1,11 @@
 """What test_trainer.py has two processes do: `torchrun worker.py FOLDER THREADS`.
 
-Each writes what it saw to a file in the folder. The first forks once before it joins
-the other, for a run by itself that is killed: so nothing has to be imported again.
+Each writes what it saw to a file in the folder. The first forks before it joins the
+other, for runs by themselves that are killed: so nothing has to be imported again.
 """
 
 import os
+import random
 import signal
 import sys
 from contextlib import suppress
@@ -63,15 +64,25 @@ def kill(trainer):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def run_in_a_fork(checkpoint, threads, on_step=None, alarm=0.0):
+    """Run, and return the exit code. After so many seconds an alarm ends it at once."""
+    if (child := os.fork()) == 0:
+        signal.setitimer(signal.ITIMER_REAL, alarm)
+        for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+            del os.environ[name]
+        torch.set_num_threads(threads)
+        run(checkpoint, on_step=on_step)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def main(folder, threads):
     rank, seen, draws = int(os.environ["RANK"]), {}, []
     if rank == 0:
-        if (child := os.fork()) == 0:
-            for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
-                del os.environ[name]
-            torch.set_num_threads(threads)
-            run(folder / "killed.pt", on_step=at(7, kill))
-        seen["killed"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        seen["killed"] = run_in_a_fork(folder / "killed.pt", threads, at(7, kill))
+        moments = [random.uniform(0, 0.3) for _ in range(10)]
+        often = folder / "killed often.pt"
+        seen["often"] = [run_in_a_fork(often, threads, alarm=t) for t in moments]
     chosen = SubsetRandomSampler(CHOSEN)
     seen["evaluated"] = {n: evaluate(n) for n in (11, 4, 1)}
     seen["evaluated"]["chosen"] = evaluate(11, chosen)
