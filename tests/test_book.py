@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 
 import nbformat
 import pytest
@@ -59,3 +60,9 @@ def test_a_notebook_that_fails_stays_as_it_was(tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(SystemExit, match=f"{tmp_path}/none.ipynb: there is no such"):
         notebooks.main([tmp_path / "none.ipynb"])
+
+
+def test_the_version_is_everywhere_the_same():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()

@@ -84,3 +84,10 @@ def test_outputs_hold_no_path_of_the_machine(notebook):
         shown = [output.get("text", ""), *output.get("data", {}).values()]
         for text in map(str, shown):
             assert not HOME_OR_TEMPORARY.search(text), text[:500]
+
+
+def test_what_the_pages_hide_is_folded_in_jupyter(notebook):
+    hidden = {"hide-input", "hide-cell", "remove-input"}
+    for cell in code_cells(notebook):
+        if hidden & {*cell.metadata.get("tags", [])}:
+            assert cell.metadata.get("jupyter") == {"source_hidden": True}, cell.source
