@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
@@ -29,11 +30,24 @@ class Explorer(SphinxDirective):
 def add_files(app, pagename, templatename, context, doctree):
     if "explorer" in app.env.metadata.get(pagename, {}):
         app.add_css_file("explorer/style.css")
-        app.add_js_file("explorer/cost.js")
-        app.add_js_file("explorer/view.js")
+        for name in ("cost", "draw", "view"):
+            app.add_js_file(f"explorer/{name}.js")
+
+
+def link(app, doctree):
+    """Let pages link to a state of the Explorer, `explorer.md?key=value#explorer`.
+
+    MyST looks for a file of that name, question mark and all.
+    """
+    for node in [*doctree.findall(addnodes.pending_xref)]:
+        path, found, query = node.get("reftarget", "").partition(".md?")
+        if found:
+            where = {"refuri": f"{path}.html?{query}", "internal": True}
+            node.replace_self(nodes.reference("", "", *node.children, **where))
 
 
 def setup(app):
     app.add_directive("explorer", Explorer)
     app.connect("html-page-context", add_files)
+    app.connect("doctree-read", link)
     return {"version": "1", "parallel_read_safe": True}

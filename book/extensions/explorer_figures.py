@@ -14,7 +14,8 @@ GIGABYTES = 4, 8, 16, 24, 80
 BUDGETS = [size * 10**9 for size in GIGABYTES]
 CHAPTER = "The chapter's model"
 RESNETS = 18, 34, 50, 101, 152
-# Kept so small that every number of bytes an image needs stays below 2 ** 53.
+# Kept so small that every number of bytes an image needs stays below 2 ** 53. The batch
+# goes as far as the table of largest batches does, for the smallest network.
 LIMITS = {
     "growth_rate": (1, 64),
     "blocks": (1, 6),
@@ -23,16 +24,17 @@ LIMITS = {
     "in_channels": (1, 16),
     "num_classes": (1, 1000),
     "side": (1, 512),
-    "batch": (1, 4096),
+    "batch": (1, 10**10),
 }
-# What each select offers, and "bias" allows in an address.
+# What each select offers, and "bias" and "bars" allow in an address.
 CHOICES = {
     "bottleneck": ["none", *map(str, range(1, 9))],
     "stem": list(STEMS),
     "pool": list(POOLINGS),
     "memory": list(MEMORY),
     "dtype": ["fp32", "half"],
-    "bias": ["True", "False"],
+    "bias": ["yes", "no"],
+    "bars": ["channels", "parameters", "macs", "activations"],
 }
 # The arguments of `DenseNet` that a knob turns: those that cost something.
 FREE = "lr", "momentum", "weight_decay"
@@ -40,23 +42,48 @@ DEFAULTS = {k: value for k, value in cost.DEFAULTS.items() if k not in FREE}
 PRESETS = {CHAPTER: {"side": 96}}
 for _name, _config in VARIANTS.items():
     PRESETS[_name] = {**_config, "side": 32 if "stem" in _config else 224}
+# An address each, and what explains the difference that it shows.
+COMPARISONS = {
+    "121 against ResNet-50": (
+        "preset=121&baseline=ResNet-50&bars=activations",
+        "A layer of 121 adds only k channels, so it has few weights and MACs. But "
+        "autograd keeps all that a layer reads, once more for every layer: more bytes "
+        "than in a residual network, which adds instead of concatenating.",
+    ),
+    "264 without its bottlenecks": (
+        "preset=264&bottleneck=none&baseline=264&bars=macs",
+        "Without a bottleneck the 3×3 convolution reads all channels and not only 4k: "
+        "its nine weights a channel make parameters and MACs rise. What a plain step "
+        "keeps falls: the outputs of bottlenecks and their normalization are gone.",
+    ),
+    "121, shared against plain": (
+        "preset=121&memory=shared&baseline=121&bars=activations",
+        "The same network, so the same parameters and MACs. The outputs of "
+        "concatenation and normalization are computed again in the backward pass "
+        "instead of kept: the peak falls, and the batch may grow.",
+    ),
+}
 
 
 def page():
     """What the template reads."""
+    others = list(resnets())
     data = {
         "defaults": DEFAULTS,
         "limits": LIMITS,
         "choices": CHOICES,
         "presets": PRESETS,
+        "resnets": {name: [side, *counts] for name, side, counts in others},
+        "comparisons": COMPARISONS,
         "budgets": BUDGETS,
-        "start": {"preset": CHAPTER, "batch": BATCH, "dtype": "fp32"},
+        "start": {"batch": BATCH, "dtype": "fp32", "bars": "channels"},
+        "chapter": CHAPTER,
     }
     return {
         "data": data,
         "budgets": [f"{size} GB" for size in GIGABYTES],
         "batches": [f"batch in {size} GB" for size in GIGABYTES],
-        "rows": [*presets(), *resnets()],
+        "rows": [*presets(), *others],
     }
 
 

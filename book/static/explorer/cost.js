@@ -1,8 +1,8 @@
-// d2l_dense/cost.py again, name by name, for the browser: no DOM.
+// d2l_dense/cost.py once more, for the browser: the same names, the same arithmetic.
 //
 // What grows with the batch is proportional to it. So everything is counted for one
-// image, in numbers that the limits of the knobs keep far below 2 ** 53 (`safe` checks
-// it), and multiplied by the batch as a BigInt.
+// image, in numbers that the limits of the knobs keep below 2 ** 53, where JavaScript
+// is exact (`safe` checks it), and multiplied by the batch as a BigInt.
 const DenseNetCost = (() => {
   "use strict";
 
@@ -10,173 +10,177 @@ const DenseNetCost = (() => {
 
   const half = (side) => Math.ceil(side / 2);
   const prod = ([c, h, w]) => c * h * w;
-  const sum = (items, key) => items.reduce((all, item) => all + item[key], 0);
+  const sum = (rows, key) => rows.reduce((all, row) => all + row[key], 0);
 
   function safe(value) {
     if (!Number.isSafeInteger(value)) throw new Error(`${value} is not exact`);
     return value;
   }
 
-  // One image through the network: its layers, each {stage, name, reads, shape,
-  // parameters, macs, activations}, activations in bytes if memory="plain".
-  function layers(net, side, bytes) {
-    const found = [];
-    let shape = [net.in_channels, side, side];
-    let row;
+  // The layers, in the order in which they run: each with the channels that it reads,
+  // the shape of its output, parameters, MACs, and bytes that memory="plain" keeps.
+  function summary(net, side, bytes) {
+    const k = net.growth_rate;
+    const bias = net.bias ? 1 : 0;
+    const inner = (net.bottleneck ?? 0) * k; // width of the bottleneck
+    const rows = [];
+    let [c, h, w, reads] = [net.num_channels, side, side, net.in_channels];
 
-    function begin(stage, name = stage) {
-      row = { stage, name, reads: shape[0], parameters: 0, macs: 0, activations: 0 };
-      found.push(row);
-    }
-    function write(channels, size = bytes) {
-      shape = [channels, shape[1], shape[2]];
-      row.shape = shape;
-      row.activations += prod(shape) * size;
-    }
-    function conv(out, kernel, { stride = 1, bias = net.bias, size = bytes } = {}) {
-      const weights = shape[0] * out * kernel ** 2;
-      if (stride === 2) shape = [shape[0], half(shape[1]), half(shape[2])];
-      row.parameters += weights + (bias ? out : 0);
-      row.macs += weights * shape[1] * shape[2];
-      write(out, size);
-    }
-    function norm() {
-      row.parameters += 2 * shape[0];
-      write(shape[0]);
-    }
-    function pool(kind, h, w) {
-      shape = [shape[0], h, w];
-      write(shape[0], { avg: bytes, max: bytes + 8, stride: 0 }[kind]);
+    function add(name, { norms, weights, biases, pixels, kept, indices = 0 }) {
+      rows.push({
+        name,
+        stage: name.split(".")[0],
+        reads,
+        shape: [c, h, w],
+        parameters: 2 * norms + weights + biases,
+        macs: pixels * weights,
+        activations: bytes * kept + 8 * indices,
+      });
+      reads = c;
     }
 
-    begin("stem");
     if (net.stem === "cifar") {
-      conv(net.num_channels, 3);
-    } else {
-      conv(net.num_channels, 7, { stride: 2 });
-      norm();
-      pool("max", half(shape[1]), half(shape[2]));
+      const weights = 9 * reads * c;
+      add("stem", { norms: 0, weights, biases: bias * c, pixels: h * w, kept: c * h * w });
+    } else { // 7x7 convolution, BN, max pooling; both halve the side
+      const pixels = half(h) * half(w);
+      [h, w] = [half(half(h)), half(half(w))];
+      const pooled = c * h * w;
+      add("stem", {
+        norms: c, weights: 49 * reads * c, biases: bias * c, pixels,
+        kept: 2 * c * pixels + pooled, indices: pooled,
+      });
     }
     net.arch.forEach((numLayers, i) => {
       for (let j = 1; j <= numLayers; j++) {
-        begin(`block${i + 1}`, `block${i + 1}.layer${j}`);
-        const before = shape[0];
-        norm();
-        if (net.bottleneck !== null) {
-          conv(net.bottleneck * net.growth_rate, 1);
-          norm();
-        }
-        conv(net.growth_rate, 3, { size: 0 });
-        write(before + net.growth_rate); // concatenation
+        const weights = inner ? (c + 9 * k) * inner : 9 * c * k;
+        const norms = c + inner;
+        c += k;
+        const kept = (norms + inner + c) * h * w; // BN, bottleneck, concatenation
+        const biases = bias * (inner + k);
+        add(`block${i + 1}.layer${j}`, { norms, weights, biases, pixels: h * w, kept });
       }
       if (i === net.arch.length - 1) return;
-      begin(`transition${i + 1}`);
-      const narrow = Math.floor(shape[0] * net.compression); // Python's int
-      if (!narrow) {
-        throw new RangeError(
-          `compression=${net.compression} is too small: it leaves ${row.name} no channel.`,
-        );
-      }
-      norm();
-      pool(net.pool, Math.floor(shape[1] / 2), Math.floor(shape[2] / 2));
-      conv(narrow, 1);
+      const [norms, before] = [c, h * w];
+      c = Math.floor(c * net.compression); // Python's int
+      [h, w] = [Math.floor(h / 2), Math.floor(w / 2)];
+      const pooled = net.pool === "stride" ? 0 : norms * h * w;
+      add(`transition${i + 1}`, {
+        norms, weights: norms * c, biases: bias * c, pixels: h * w,
+        kept: norms * before + c * h * w + pooled,
+        indices: net.pool === "max" ? pooled : 0,
+      });
     });
-    begin("head");
-    norm();
-    pool("avg", 1, 1);
-    conv(net.num_classes, 1, { bias: true, size: 0 });
-    return found;
+    const [norms, before, classes] = [c, h * w, net.num_classes];
+    [c, h, w] = [classes, 1, 1];
+    const kept = norms * before + norms;
+    add("head", { norms, weights: norms * classes, biases: classes, pixels: 1, kept });
+    return rows;
   }
 
-  // Numbers that a stage's backward pass needs for a moment.
-  function working(net, memory, stage, shape, before) {
-    const lean = memory !== "plain";
-    const [c, h, w] = shape;
-    if (stage.startsWith("block")) {
-      const reads = c - net.growth_rate;
-      const inner = net.bottleneck * net.growth_rate || reads;
-      return h * w * (lean ? c + 3 * reads : c + inner);
+  // The smallest side, and the smallest compression, that leave something everywhere.
+  function smallestSide(net) {
+    const halved = 2 ** (net.arch.length - 1);
+    return net.stem === "cifar" ? halved : 4 * halved - 3;
+  }
+
+  function smallestCompression(net) {
+    for (let hundredths = 1; ; hundredths++) {
+      const compression = hundredths / 100;
+      const rows = summary({ ...net, compression }, 1, 4);
+      if (rows.every((row) => row.shape[0])) return compression;
     }
-    if (stage !== "stem") return Math.floor(((lean ? 7 : 4) * prod(before)) / 2);
-    if (net.stem === "cifar") return prod(shape);
-    const full = c * half(before[1]) * half(before[2]);
-    return lean ? 3 * full + 4 * prod(shape) : full + prod(shape);
   }
 
   // Each stage with the bytes that are there when it goes backward: the gradients of
-  // later parameters, and an image's activations.
+  // later parameters; and for an image, what all stages so far have kept and what this
+  // one needs for a moment.
   function moments(net, memory, rows, side, bytes) {
+    const lean = memory !== "plain";
+    const k = net.growth_rate;
+    const inner = (net.bottleneck ?? 0) * k;
     const found = [];
-    // What a layer keeps: its output; "shared": that of its bottleneck too.
-    const added = net.growth_rate * (1 + (memory === "shared" ? net.bottleneck : 0));
     let kept = 0;
     let before = [net.in_channels, side, side];
     let gradients = 4 * sum(rows, "parameters");
-    for (const stage of new Set(rows.map((row) => row.stage))) {
-      const its = rows.filter((row) => row.stage === stage);
+    for (const [stage, its] of byStage(rows)) {
       const { shape } = its.at(-1);
-      if (memory === "plain") {
+      if (!lean) {
         kept += sum(its, "activations");
-      } else if (stage.startsWith("block")) {
-        kept += bytes * its.length * added * shape[1] * shape[2];
+      } else if (stage.startsWith("block")) { // outputs of layers, perhaps of bottlenecks
+        const each = memory === "shared" ? k + inner : k;
+        kept += bytes * its.length * each * shape[1] * shape[2];
       }
-      const activations = kept + bytes * working(net, memory, stage, shape, before);
-      found.push({ stage, gradients: BigInt(gradients), activations: BigInt(safe(activations)) });
-      if (memory !== "plain") kept += bytes * prod(shape); // the next stage reads it
+      const activations = safe(kept + bytes * working(net, stage, shape, before, lean));
+      found.push({ stage, gradients: BigInt(gradients), activations: BigInt(activations) });
+      if (lean) kept += bytes * prod(shape); // the next stage reads it
       gradients -= 4 * sum(its, "parameters");
       before = shape;
     }
     return found;
   }
 
-  // Everything about a network: {layers, parameters, macs (of an image), activations,
-  // memory: {strategy: {stage, parameters, gradients, optimizer, activations, inputs,
-  // total, largest (for each budget)}}}; numbers of bytes are BigInts. Throws a
-  // RangeError in words if there is no such network.
-  function count(net, { side, batch, bytes, budgets }) {
-    const halved = 2 ** (net.arch.length - 1);
-    const smallest = net.stem === "cifar" ? halved : 4 * halved - 3;
-    if (side < smallest) {
-      throw new RangeError(
-        `side=${side} is too small: ${net.arch.length} blocks halve the images so often ` +
-          `that they need at least ${smallest} pixels a side.`,
-      );
+  function byStage(rows) {
+    const stages = new Map();
+    for (const row of rows) {
+      if (!stages.has(row.stage)) stages.set(row.stage, []);
+      stages.get(row.stage).push(row);
     }
-    const rows = layers(net, side, bytes);
+    return stages;
+  }
+
+  // Numbers that a stage's backward pass needs for a moment.
+  function working(net, stage, shape, before, lean) {
+    const [c, h, w] = shape;
+    if (stage.startsWith("block")) {
+      const reads = c - net.growth_rate; // by the last layer, which goes first
+      const inner = net.bottleneck * net.growth_rate;
+      // The output's gradient; lean: concatenation, ReLU and the gradient as well.
+      return h * w * (lean ? c + 3 * reads : c + (inner || reads));
+    }
+    // Lean: ReLU, two gradients, both sides of the pooling.
+    if (stage !== "stem") return Math.floor(((lean ? 7 : 4) * prod(before)) / 2);
+    if (net.stem === "cifar") return prod(shape);
+    const full = c * half(before[1]) * half(before[2]); // before the pooling
+    // Lean: convolution, BN and a gradient; output, its gradient, indices of 8 bytes.
+    return lean ? 3 * full + 4 * prod(shape) : full + prod(shape);
+  }
+
+  // The peak of a training step by memory strategy, {stage, parameters, gradients,
+  // optimizer, activations, inputs, total}, and the largest batch in each budget.
+  function peak(net, memory, rows, { side, batch, bytes, budgets }) {
+    const found = moments(net, memory, rows, side, bytes);
     const n = BigInt(batch);
-    const parameters = safe(sum(rows, "parameters"));
-    const fixed = BigInt(8 * parameters);
-    const inputs = BigInt(4 * net.in_channels * side * side + 8);
+    const parameters = BigInt(4 * sum(rows, "parameters"));
+    const optimizer = parameters; // one momentum for each
+    const image = BigInt(4 * net.in_channels * side * side + 8); // and its label
+    const held = (one) => one.gradients + n * one.activations;
+    const top = found.reduce((a, b) => (held(b) > held(a) ? b : a));
+    const largest = budgets.map((budget) => {
+      const room = BigInt(budget) - parameters - optimizer;
+      const fits = found.map((one) => (room - one.gradients) / (one.activations + image));
+      const least = fits.reduce((a, b) => (b < a ? b : a));
+      return least > 0n ? least : 0n;
+    });
+    const { stage, gradients } = top;
+    const [activations, inputs] = [n * top.activations, n * image];
+    const total = parameters + optimizer + gradients + activations + inputs;
+    return { stage, parameters, gradients, optimizer, activations, inputs, total, largest };
+  }
+
+  // Everything that the page shows of a network.
+  function count(net, setting) {
+    const rows = summary(net, setting.side, setting.bytes);
     const memory = {};
-    for (const strategy of MEMORY) {
-      const found = moments(net, strategy, rows, side, bytes);
-      const held = (one) => one.gradients + n * one.activations;
-      const top = found.reduce((a, b) => (held(b) > held(a) ? b : a));
-      const fits = (budget, one) => {
-        const room = BigInt(budget) - fixed - one.gradients;
-        return room > 0n ? room / (one.activations + inputs) : 0n;
-      };
-      memory[strategy] = {
-        stage: top.stage,
-        parameters: BigInt(4 * parameters),
-        gradients: top.gradients,
-        optimizer: BigInt(4 * parameters), // one momentum for each
-        activations: n * top.activations,
-        inputs: n * inputs,
-        total: fixed + held(top) + n * inputs,
-        largest: budgets.map((budget) =>
-          found.map((one) => fits(budget, one)).reduce((a, b) => (b < a ? b : a)),
-        ),
-      };
-    }
+    for (const one of MEMORY) memory[one] = peak(net, one, rows, setting);
     return {
       layers: rows,
-      parameters,
+      parameters: safe(sum(rows, "parameters")),
       macs: safe(sum(rows, "macs")),
-      activations: n * BigInt(safe(sum(rows, "activations"))),
+      activations: BigInt(setting.batch) * BigInt(safe(sum(rows, "activations"))),
       memory,
     };
   }
 
-  return { MEMORY, count };
+  return { MEMORY, count, smallestSide, smallestCompression };
 })();

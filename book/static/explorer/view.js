@@ -1,358 +1,430 @@
-// The Explorer's page: reads the knobs, asks cost.js, writes the figures, draws.
+// The Explorer's page. The knobs and the address say which network; cost.js counts it;
+// the figures show it, and draw.js draws it.
 (() => {
   "use strict";
 
   const root = document.getElementById("explorer");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
-  const { defaults, limits, choices, presets, budgets, start } = data;
+  const { defaults, limits, choices, presets, resnets, comparisons, budgets, start } = data;
+  const { KINDS, short, sources } = DenseNetPicture;
   const $ = (name) => root.querySelector(`[data-part="${name}"]`);
   const knob = (key) => root.querySelector(`[name="${key}"]`);
-  const number = (value) => value.toLocaleString("en-US");
+  const whole = new Intl.NumberFormat("en-US");
+  const [two, three] = [2, 3].map((maximumSignificantDigits) =>
+    new Intl.NumberFormat("en-US", { maximumSignificantDigits }));
 
-  let state; // the arguments of DenseNet, and side, batch, dtype
-  let base; // the preset that the address names
+  let base; // the preset that the address begins from
+  let state; // what the knobs say: arguments of DenseNet, and side, batch, dtype, bars
+  let shown; // the last state that there is a network for, counted
+  let baseline; // what it is compared with, counted, or null
+  let picture; // of the layers: finds them and lights them
+  let chosen; // name of the layer that is lit
   let turned = false; // a knob, since it last came to rest
   let timer;
 
-  // A knob's text, or an address's, as a value. Throws what is wrong with it, in words
-  // that begin with the knob's name.
+  // Values and texts.
+
+  const label = (key) => ({ arch: "layers", bars: "bars" })[key] ??
+    knob(key).closest("label").querySelector("span").textContent;
+
+  // What is wrong with a knob's value, in words that begin with the knob's name.
+  const refuse = (key, what) => Object.assign(new RangeError(`${label(key)}: ${what}`), { key });
+
+  const find = (names, text) => names.find((name) => name.toLowerCase() === text.toLowerCase());
+
+  // A knob's text, or an address's, as a value.
   function read(key, text) {
-    const wrong = (what) => new RangeError(`${key}=${text || "(empty)"}: expected ${what}.`);
     if (key === "arch") {
-      const parts = text.split(",");
-      if (parts.length > limits.blocks[1]) throw wrong(`at most ${limits.blocks[1]} blocks`);
-      return parts.map((part) => read("layers", part.trim()));
+      const parts = text.split(/[\s,;()[\]]+/).filter((part) => part);
+      readNumber("blocks", `${parts.length}`);
+      return parts.map((part, i) => readNumber(`layers${i + 1}`, part));
     }
-    if (choices[key]) {
-      if (!choices[key].includes(text)) throw wrong(`one of ${choices[key].join(", ")}`);
-      if (key === "bottleneck") return text === "none" ? null : Number(text);
-      return key === "bias" ? text === "True" : text;
-    }
-    if (key === "compression") {
-      const hundredths = /^[01]?(\.\d{0,2})?$/.test(text);
-      if (!hundredths || !(text > 0 && text <= 1)) throw wrong("0 < theta <= 1, in hundredths");
-    } else {
-      const [low, high] = limits[key];
-      const fits = /^\d{1,9}$/.test(text) && text >= low && text <= high;
-      if (!fits) throw wrong(`a whole number from ${low} to ${high}`);
-    }
-    return Number(text);
+    if (!choices[key]) return readNumber(key, text);
+    const found = find(choices[key], { true: "yes", false: "no" }[text.toLowerCase()] ?? text);
+    if (!found) throw refuse(key, `“${text}” is none of ${choices[key].join(", ")}.`);
+    if (key === "bottleneck") return found === "none" ? null : Number(found);
+    return key === "bias" ? found === "yes" : found;
   }
 
-  // And back; an array with commas.
+  function readNumber(key, text) {
+    const scale = key === "compression" ? 100 : 1; // it comes in hundredths, all else whole
+    const [low, high] = scale > 1 ? [0.01, 1] : limits[key.replace(/\d/, "")];
+    const range = `a ${scale > 1 ? "" : "whole "}number from ${low} to ${whole.format(high)}` +
+      (scale > 1 ? " in hundredths" : "");
+    if (text === "") throw refuse(key, `there is no number; it takes ${range}.`);
+    const value = Number(text);
+    const steps = Math.round(value * scale);
+    const off = (by) => whole.format(Math.round(by * scale) / scale);
+    if (value < low) throw refuse(key, `${text} is too small by ${off(low - value)}; it takes ${range}.`);
+    if (value > high) throw refuse(key, `${text} is too large by ${off(value - high)}; it takes ${range}.`);
+    if (!(Math.abs(value * scale - steps) < 1e-9)) throw refuse(key, `“${text}” is not ${range}.`);
+    return steps / scale;
+  }
+
+  // And back; an array with commas. To people, yes and no.
   const write = (value) => ({ null: "none", true: "True", false: "False" })[value] ?? `${value}`;
+  const say = (value) => ({ true: "yes", false: "no" })[value] ?? write(value);
+  const same = (a, b, key) => write(a[key]) === write(b[key]);
+
+  // What no single knob is to blame for.
+  function impossible(net) {
+    const side = DenseNetCost.smallestSide(net);
+    if (net.side < side) {
+      return refuse("side", `${net.side} is too small by ${side - net.side}: ` +
+        `${net.arch.length} dense blocks halve the image so often that it needs ${side}.`);
+    }
+    const compression = DenseNetCost.smallestCompression(net);
+    if (net.compression >= compression) return null;
+    const by = whole.format(compression - net.compression);
+    return refuse("compression", `${net.compression} is too small by ${by}: ` +
+      `it leaves a transition no channel; the smallest here is ${compression}.`);
+  }
+
+  // The address.
 
   function preset(name) {
     const { side, ...config } = presets[name];
-    return { ...defaults, ...config, side, batch: start.batch, dtype: start.dtype };
+    return { ...defaults, ...config, side, ...start };
   }
 
-  const same = (a, b, key) => write(a[key]) === write(b[key]);
-
-  // Sets the state; returns what is wrong with the address. Keys that are not ours, of
-  // searches, campaigns and translations, are left alone.
-  function fromURL() {
-    const query = new URLSearchParams(location.search);
-    const wrong = [];
-    base = query.get("preset")?.trim() ?? start.preset;
-    if (!Object.hasOwn(presets, base)) {
-      wrong.push(`preset=${base}: expected one of ${Object.keys(presets).join(", ")}.`);
-      base = start.preset;
+  // An address's text as {base, state, baseline (its text), wrong}. Keys that are not
+  // ours, of campaigns and translations, are left alone; so are spaces, capitals, and
+  // what was encoded twice on its way.
+  function parse(text) {
+    const query = new Map();
+    for (const [key, value] of new URLSearchParams(text)) {
+      const plain = value.replace(/%[0-7][0-9a-f]/gi, decodeURIComponent);
+      query.set(key.trim().toLowerCase().replace(/^amp;/, ""), plain.trim());
     }
-    state = preset(base);
-    for (const [key, text] of query) {
-      if (!Object.hasOwn(state, key)) continue;
+    const wrong = [];
+    const [wanted, names] = [query.get("preset") ?? data.chapter, Object.keys(presets)];
+    const known = find(names, wanted);
+    if (!known) wrong.push(refuse("preset", `“${wanted}” is none of ${names.join(", ")}.`));
+    const found = { base: known ?? data.chapter, baseline: query.get("baseline") ?? null, wrong };
+    found.state = preset(found.base);
+    for (const key of Object.keys(found.state)) {
+      if (!query.has(key)) continue;
       try {
-        state[key] = read(key, text.trim());
+        found.state[key] = read(key, query.get(key));
       } catch (error) {
-        wrong.push(error.message);
+        wrong.push(error);
       }
     }
-    return wrong.join(" ");
+    return found;
   }
 
-  function toURL(method) {
+  // And back.
+  function address({ base, state, baseline }) {
     const origin = preset(base);
     const query = new URLSearchParams();
-    if (base !== start.preset) query.set("preset", base);
+    if (base !== data.chapter) query.set("preset", base);
     for (const key of Object.keys(origin)) {
       if (!same(state, origin, key)) query.set(key, write(state[key]));
     }
-    const text = query.toString().replaceAll("%2C", ",");
-    try {
-      history[method](null, "", `${location.pathname}${text && "?"}${text}`);
-    } catch {
-      // A page from the disk may not change its address in every browser.
-    }
+    if (baseline) query.set("baseline", baseline.text);
+    return query.toString().replaceAll("%2C", ",");
   }
 
-  function python() {
-    const literal = (value) => {
-      if (Array.isArray(value)) return `(${value.join(", ")}${value.length < 2 ? "," : ""})`;
-      if (value === null) return "None";
-      return typeof value === "string" ? `"${value}"` : write(value);
-    };
+  function toURL(method) {
+    const query = address({ base, state, baseline });
+    try {
+      history[method](null, "", `${location.pathname}${query && "?"}${query}`);
+    } catch { /* a page from the disk may not change its address in every browser */ }
+  }
+
+  // Counting.
+
+  // A state with all that is shown of it; `figures` has every number by its name.
+  function count(state) {
+    const bytes = state.dtype === "half" ? 2 : 4;
+    const found = DenseNetCost.count(state, { ...state, bytes, budgets });
+    const { parameters, macs, activations, memory } = found;
+    const figures = { channels: found.layers.at(-1).reads, parameters, macs, activations };
+    figures.peak = memory[state.memory].total;
+    for (const [name, peak] of Object.entries(memory)) {
+      for (const kind of KINDS) figures[`${name}-${kind}`] = peak[kind];
+      figures[`${name}-peak`] = peak.total;
+      peak.largest.forEach((batch, i) => (figures[`${name}-largest-${i}`] = batch));
+    }
+    return { ...found, state, figures };
+  }
+
+  // A baseline, by its text in the address: the name of a preset or of a ResNet, or an
+  // address of its own.
+  function pinned(text, wrong) {
+    if (text === null) return null;
+    const resnet = find(Object.keys(resnets), text);
+    if (resnet) {
+      const [side, parameters, macs, kept] = resnets[resnet];
+      const figures = { parameters, macs, activations: kept * start.batch };
+      return { text: resnet, name: `${resnet}, pixels a side: ${side}`, figures };
+    }
+    const known = find(Object.keys(presets), text);
+    const found = parse(known ? `preset=${known}` : text);
+    const problem = found.wrong[0] ?? impossible(found.state);
+    if (!problem) return { text, name: words(found), ...count(found.state) };
+    wrong.push(new RangeError(`The baseline's ${problem.message}`));
+    return null;
+  }
+
+  const now = () => ({ base, state: shown.state });
+
+  // A configuration in words: its preset, and what was turned since.
+  function words({ base, state }) {
+    const origin = preset(base);
+    const changed = Object.keys(origin).filter((key) => key !== "bars" && !same(state, origin, key));
+    return [base, ...changed.map((key) => `${label(key)}: ${say(state[key])}`)].join("; ");
+  }
+
+  function literal(value) {
+    if (Array.isArray(value)) return `(${value.join(", ")}${value.length < 2 ? "," : ""})`;
+    if (value === null) return "None";
+    return typeof value === "string" ? `"${value}"` : write(value);
+  }
+
+  function codes(state) {
     const changed = Object.keys(defaults).filter((key) => !same(state, defaults, key));
-    return `DenseNet(${changed.map((key) => `${key}=${literal(state[key])}`).join(", ")})`;
+    const config = changed.map((key) => `${key}=${literal(state[key])}`).join(", ");
+    const shape = literal([state.batch, state.in_channels, state.side, state.side]);
+    const bytes = state.dtype === "half" ? ", bytes_per_element=2" : "";
+    return [`DenseNet(${config})`, `cost.summary(dict(${config}), ${shape}${bytes})`];
   }
 
   // Knobs.
+
   function toKnobs() {
     root.querySelectorAll("[aria-invalid]").forEach((e) => e.removeAttribute("aria-invalid"));
-    knob("blocks").value = state.arch.length;
+    const values = { ...state, blocks: state.arch.length };
     for (let i = 0; i < limits.blocks[1]; i++) {
       knob(`layers${i + 1}`).closest("label").hidden = i >= state.arch.length;
-      knob(`layers${i + 1}`).value = state.arch[i] ?? state.arch.at(-1);
+      values[`layers${i + 1}`] = state.arch[i] ?? state.arch.at(-1);
     }
-    for (const key of Object.keys(state)) {
-      if (key === "arch") continue;
+    delete values.arch;
+    for (const [key, value] of Object.entries(values)) {
       const input = knob(key);
-      if (input.type === "checkbox") input.checked = state[key];
-      else input.value = write(state[key]);
+      if (input.type === "checkbox") input.checked = value;
+      else if (input.type === "radio") root.querySelector(`[value="${value}"]`).checked = true;
+      else input.value = write(value);
+      if (input.type === "range") input.parentElement.querySelector("output").value = write(value);
     }
-    for (const input of root.querySelectorAll("input[type=range]")) {
-      input.parentElement.querySelector("output").value = input.value;
-    }
-    const name = Object.keys(presets).find((one) =>
-      ["side", ...Object.keys(defaults)].every(
-        (key) => key === "memory" || same(state, preset(one), key),
-      ),
-    );
-    knob("preset").value = name ?? "";
+    const here = address({ base, state: { ...state, bars: start.bars }, baseline });
+    const comparison = Object.keys(comparisons).find((name) => {
+      const { base, state, baseline } = parse(comparisons[name][0]);
+      return here === address({ base, state: { ...state, bars: start.bars }, baseline: { text: baseline } });
+    });
+    $("why").textContent = comparison ? comparisons[comparison][1] : "";
+    const named = ["side", ...Object.keys(defaults)].filter((key) => key !== "memory");
+    const name = Object.keys(presets).find((one) => named.every((key) => same(state, preset(one), key)));
+    knob("preset").value = comparison ?? name ?? "";
   }
 
   function fromKnob(input) {
     const key = input.name;
-    if (key === "preset") {
+    if (key === "preset" && comparisons[input.value]) {
+      load(comparisons[input.value][0]);
+    } else if (key === "preset") {
       if (!input.value) return;
-      const { batch, dtype, memory } = state;
+      const { batch, dtype, memory, bars } = state;
       base = input.value;
-      state = { ...preset(base), batch, dtype, memory };
+      state = { ...preset(base), batch, dtype, memory, bars };
     } else if (key === "blocks" || key.startsWith("layers")) {
       const length = Number(knob("blocks").value);
-      state.arch = Array.from({ length }, (_, i) => Number(knob(`layers${i + 1}`).value));
+      const arch = Array.from({ length }, (_, i) => Number(knob(`layers${i + 1}`).value));
+      state = { ...state, arch };
     } else {
       const text = input.type === "checkbox" ? write(input.checked) : input.value;
-      state[key] = read(key, text.trim());
+      state = { ...state, [key]: read(key, text.trim()) };
     }
   }
 
   // Figures.
-  function put(name, value, text) {
-    const cell = $(name);
-    cell.dataset.value = value;
-    cell.textContent = text;
+
+  const unit = (name) => (/^(channels|parameters|macs)$|largest/.test(name) ? "" : "B");
+
+  // How a figure differs from the baseline's.
+  function difference(name) {
+    const [value, old] = [shown.figures[name], baseline?.figures[name]];
+    if (old === undefined) return "";
+    if (BigInt(value) === BigInt(old)) return "±0 ×1";
+    const by = Number(value) - Number(old);
+    const ratio = Number(old) ? ` ×${three.format(Number(value) / Number(old))}` : "";
+    return `${by < 0 ? "−" : "+"}${short(Math.abs(by), unit(name))}${ratio}`;
   }
 
-  function mebibytes(value) {
-    const units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    const unit = Math.max(0, Math.floor(Math.log2(Number(value)) / 10));
-    const scaled = Number(value) / 1024 ** unit;
-    return `${scaled.toLocaleString("en-US", { maximumSignificantDigits: 4 })} ${units[unit]}`;
-  }
-
-  function show(found) {
-    const { memory } = found;
-    const peak = memory[state.memory];
-    put("parameters", found.parameters, number(found.parameters));
-    put("macs", found.macs, number(found.macs));
-    put("activations", found.activations, mebibytes(found.activations));
-    put("peak", peak.total, mebibytes(peak.total));
-    $("stage").textContent = peak.stage;
-    for (const part of ["parameters", "gradients", "optimizer", "activations", "inputs"]) {
-      put(`peak-${part}`, peak[part], mebibytes(peak[part]));
+  function show() {
+    for (const [name, value] of Object.entries(shown.figures)) {
+      const cell = $(name);
+      cell.dataset.value = value;
+      cell.textContent = name.includes("largest") ? whole.format(value) : short(value, unit(name));
+      root.querySelector(`[data-than="${name}"]`).textContent = difference(name);
     }
-    for (const strategy of DenseNetCost.MEMORY) {
-      put(`peak-${strategy}`, memory[strategy].total, mebibytes(memory[strategy].total));
-      $(`peak-${strategy}`).closest("tr").classList.toggle("current", strategy === state.memory);
-      memory[strategy].largest.forEach((n, i) => put(`largest-${strategy}-${i}`, n, number(n)));
+    for (const [name, { stage }] of Object.entries(shown.memory)) {
+      $(`${name}-stage`).textContent = plainName(stage);
     }
-    $("python").textContent = python();
-    const spoken =
-      `${number(found.parameters)} parameters, ${number(found.macs)} MACs an image, ` +
-      `peak ${mebibytes(peak.total)} in ${peak.stage}.`;
-    // Said once, when the hand rests.
+    for (const cell of root.querySelectorAll("[data-exact]")) {
+      const name = cell.dataset.exact;
+      cell.textContent = whole.format(shown.figures[name]) + unit(name).replace("B", " B");
+    }
+    $("compared").textContent = baseline
+      ? `Now: ${words(now())}. Baseline${baseline.layers ? " (outlined)" : ""}: ${baseline.name}.` : "";
+    $("forget").disabled = !baseline;
+    [$("python").textContent, $("call").textContent] = codes(shown.state);
+    const { parameters, macs, peak } = shown.figures;
+    const spoken = `${whole.format(parameters)} parameters, ${whole.format(macs)} MACs an image, ` +
+      `peak ${short(peak, "B")}.`;
+    clearTimeout(timer); // said once, when the hand rests
     timer = setTimeout(() => ($("status").textContent = spoken), 700);
+    draw();
   }
 
-  function complain(message) {
-    $("error").textContent = message;
-    $("error").hidden = !message;
+  // Asked for at every turn, the sizes would cost more than all else.
+  function measure() {
+    for (const svg of [$("drawing"), $("peaks")]) svg.size = [svg.clientWidth, svg.clientHeight];
   }
 
-  // Runs what may find a value wrong: then the last figures stay, and it is said why.
-  function attempt(action) {
-    clearTimeout(timer);
-    try {
-      action();
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      complain(`${error.message} The figures are those of the last network that works.`);
-      knob(error.message.split("=")[0])?.setAttribute("aria-invalid", "true");
-    }
+  function draw() {
+    picture = DenseNetPicture.bars($("drawing"), shown, baseline, state.bars);
+    DenseNetPicture.peaks($("peaks"), shown, baseline);
+    light();
   }
 
-  function update(message = "") {
-    toKnobs();
-    complain(message);
-    attempt(() => {
-      const { side, batch } = state;
-      const bytes = state.dtype === "half" ? 2 : 4;
-      const found = DenseNetCost.count(state, { side, batch, bytes, budgets });
-      show(found);
-      draw(found.layers);
-    });
-  }
+  const plainName = (name) => name.replace(/block(\d+)\.layer(\d+)/, "layer $2 of block $1")
+    .replace(/^(block|transition)(\d)$/, "$1 $2").replace(/^(stem|head)$/, "the $1");
 
-  // The drawing: a bar a layer, as high as its channels; a square a stage, as wide as
-  // its images.
-  const element = (name, attributes, parent) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    parent.append(made);
-    return made;
-  };
-
-  // The layers that layer i reads, by their places.
-  function sources(layers, i) {
-    const { stage } = layers[i];
-    if (!stage.startsWith("block")) return i ? [i - 1] : [];
-    const first = layers.findIndex((layer) => layer.stage === stage) - 1;
-    return Array.from({ length: i - first }, (_, j) => first + j);
-  }
-
-  function describe(layers, i) {
+  function describe(i) {
+    const { layers, state } = shown;
     const layer = layers[i];
     const [c, h, w] = layer.shape;
-    const from = sources(layers, i).map((j) => layers[j].name);
-    const inputs = from.length > 2
-      ? `${from[0]} and the ${from.length - 1} layers before it`
-      : from.join(" and ") || "the image";
-    const made = layer.stage.startsWith("block")
-      ? `adds ${number(state.growth_rate)}, so ${number(c)} leave it`
-      : `${number(c)} leave it`;
-    return `${layer.name}: reads ${number(layer.reads)} channels from ${inputs}; ` +
-      `${made}, at ${h} × ${w}.`;
+    const [first, ...more] = sources(layers, i);
+    let from = first === undefined ? "the image" : plainName(layers[first].name);
+    if (more.length) from += ` and the ${more.length > 1 ? `${more.length} layers` : "layer"} after it`;
+    const added = layer.stage.startsWith("block") ? `adds ${state.growth_rate}, so ` : "";
+    const share = (key) => {
+      const all = layers.reduce((sum, one) => sum + one[key], 0);
+      return `${two.format((100 * layer[key]) / all)} %`;
+    };
+    return `${plainName(layer.name)} reads ${whole.format(layer.reads)} channels from ${from}; ` +
+      `${added}${whole.format(c)} leave it, at ${h}×${w}. Its share: ${share("parameters")} of the parameters ` +
+      `(${whole.format(layer.parameters)}), ${share("macs")} of the MACs, ` +
+      `${share("activations")} of the bytes kept.`;
   }
 
-  function draw(layers) {
-    const svg = $("drawing");
-    const width = Math.max(280, svg.parentElement.clientWidth);
-    const [top, height, squares] = [72, 130, 56];
-    const step = width / layers.length;
-    const wide = Math.max(1, Math.min(26, step * 0.75));
-    const scale = height / Math.max(...layers.map((layer) => layer.shape[0]));
-    const tall = layers.map((layer) => Math.max(2, layer.shape[0] * scale));
-    const many = layers.length > 40; // then only the focused one's connections show
-    svg.replaceChildren();
-    svg.setAttribute("viewBox", `0 0 ${width} ${top + height + squares}`);
-    const back = element("g", { class: "connections", "aria-hidden": "true" }, svg);
-    const lit = element("g", { class: "lit", "aria-hidden": "true" }, svg);
-
-    function arc(from, to, parent) {
-      const [x1, x2] = [from, to].map((i) => i * step + wide / 2);
-      const [y1, y2] = [from, to].map((i) => top + height - tall[i]);
-      const y = Math.min(y1, y2) - 6 - Math.min(60, (x2 - x1) / 2);
-      element("path", { d: `M${x1} ${y1} C${x1} ${y} ${x2} ${y} ${x2} ${y2}` }, parent);
-    }
-
-    const bars = layers.map((layer, i) => {
-      const dense = layer.stage.startsWith("block");
-      const bar = element("g", {
-        class: dense ? "layer dense" : "layer", role: "img", tabindex: i ? -1 : 0,
-        "aria-label": describe(layers, i), "data-layer": layer.name,
-        "data-reads": layer.reads, "data-channels": layer.shape[0],
-      }, svg);
-      const place = { x: i * step, y: top + height - tall[i], width: wide };
-      const own = dense ? Math.max(1, state.growth_rate * scale) : 0;
-      element("rect", { class: "target", x: place.x, y: top, width: step, height }, bar);
-      element("rect", { class: "read", ...place, height: tall[i] }, bar);
-      element("rect", { class: "new", ...place, height: own }, bar);
-      return bar;
-    });
-
-    function light(i) {
-      lit.replaceChildren();
-      bars.forEach((bar) => bar.classList.remove("feeds", "chosen"));
-      bars[i].classList.add("chosen");
-      for (const j of sources(layers, i)) {
-        bars[j].classList.add("feeds");
-        arc(j, i, lit);
-      }
-      $("layer").textContent = describe(layers, i);
-    }
-
-    bars.forEach((bar, i) => {
-      if (!many) sources(layers, i).forEach((j) => arc(j, i, back));
-      bar.addEventListener("pointerenter", () => light(i));
-      bar.addEventListener("click", () => bar.focus());
-      bar.addEventListener("focus", () => {
-        bars.forEach((other) => other.setAttribute("tabindex", other === bar ? 0 : -1));
-        light(i);
-      });
-      bar.addEventListener("keydown", (event) => {
-        const next = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: bars.length - 1 }[event.key];
-        if (!bars[next]) return;
-        event.preventDefault();
-        bars[next].focus();
-      });
-    });
-
-    // Sizes: under the first layer of each stage that changes it.
-    const below = element("g", { class: "sizes", "aria-hidden": "true" }, svg);
-    let last = 0;
-    let free = -1;
-    layers.forEach(({ shape: [, side], stage }, i) => {
-      if (side === last || stage === "head") return;
-      last = side;
-      const x = i * step;
-      const edge = Math.max(2, (side / layers[0].shape[1]) * 34);
-      element("rect", { x, y: top + height + 4, width: edge, height: edge }, below);
-      if (x <= free) return;
-      element("text", { x, y: top + height + squares - 4 }, below).textContent = `${side}×${side}`;
-      free = x + 62;
-    });
-    $("layer").textContent = "Point at a layer, or move to it with the arrow keys" +
-      (many ? ": only its own connections are drawn." : ".");
+  // Lights the chosen layer, if this network has it, and what it reads.
+  function light() {
+    const place = shown.layers.findIndex((layer) => layer.name === chosen);
+    picture.light(place < 0 ? null : place);
+    const text = place < 0 ? "point at a bar, tap it, or take the arrow keys: " +
+      "what the layer reads lights up." : describe(place);
+    $("layer").textContent = text[0].toUpperCase() + text.slice(1);
+    $("drawing").setAttribute("aria-valuenow", Math.max(1, place + 1));
+    $("drawing").setAttribute("aria-valuemax", shown.layers.length);
+    $("drawing").setAttribute("aria-valuetext", $("layer").textContent);
   }
 
-  async function copy() {
-    try {
-      await navigator.clipboard.writeText($("python").textContent);
-      $("copied").textContent = "copied";
-    } catch {
-      // From the disk, or refused: select it, so that Ctrl+C does it.
-      getSelection().selectAllChildren($("python"));
-      $("copied").textContent = "selected: press Ctrl+C";
-    }
+  function choose(i) {
+    chosen = (shown.layers[Math.max(0, i)] ?? shown.layers.at(-1)).name;
+    light();
   }
 
-  function begin() {
-    const wrong = fromURL();
-    update(wrong && `The address asks for what does not exist. ${wrong} The default stands instead.`);
+  // One turn.
+
+  function complain(errors) {
+    const message = errors.map((error) => error.message).join(" ");
+    $("error").textContent = message && `${message} The figures are those of the last network that works.`;
+    $("error").hidden = !message;
+    for (const { key } of errors) key && knob(key)?.setAttribute("aria-invalid", "true");
   }
+
+  function load(text) {
+    const found = parse(text);
+    ({ base, state } = found);
+    baseline = pinned(found.baseline, found.wrong);
+    return found.wrong;
+  }
+
+  function update(wrong = []) {
+    toKnobs();
+    const problem = impossible(state);
+    if (!problem) shown = count(state);
+    shown ??= count(preset(base));
+    show();
+    complain(problem ? [...wrong, problem] : wrong);
+  }
+
+  const begin = () => update(load(location.search));
 
   root.addEventListener("input", (event) => {
-    attempt(() => {
+    try {
       fromKnob(event.target);
-      // Back undoes all that one drag does to a knob.
-      toURL(turned ? "replaceState" : "pushState");
-      turned = true;
-      update();
-    });
-  });
-  root.addEventListener("change", () => (turned = false));
-  $("reset").addEventListener("click", () => {
-    base = start.preset;
-    state = preset(base);
-    toURL("pushState");
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      complain([error]); // all else stays as it is
+      return;
+    }
+    // Back undoes all that one drag does to a knob.
+    if (!turned) toURL("pushState");
+    turned = true;
     update();
   });
-  $("copy").addEventListener("click", copy);
-  root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  root.addEventListener("change", () => {
+    if (turned) toURL("replaceState");
+    turned = false;
+  });
+
+  // With the keyboard at a knob, the picture is in view too.
+  root.querySelector("form").addEventListener("focusin", ({ target }) => {
+    if (!target.matches(":focus-visible")) return;
+    const options = { block: "nearest", behavior: "instant" };
+    $("show").scrollIntoView(options);
+    target.scrollIntoView(options);
+  });
+
+  const buttons = {
+    keep: () => (baseline = { ...shown, name: words(now()), text: address(now()) }),
+    forget: () => (baseline = null),
+    reset: () => load(""),
+  };
+  for (const [name, action] of Object.entries(buttons)) {
+    $(name).addEventListener("click", () => {
+      action();
+      toURL("pushState");
+      update();
+    });
+  }
+
+  for (const button of root.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async () => {
+      const from = $(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(from?.textContent ?? location.href);
+        $("copied").textContent = "copied";
+      } catch { // from the disk, or refused
+        if (from) getSelection().selectAllChildren(from);
+        $("copied").textContent = from ? "selected: press Ctrl+C" : "copy it from the address bar";
+      }
+    });
+  }
+
+  const svg = $("drawing");
+  for (const event of ["pointermove", "pointerdown"]) {
+    svg.addEventListener(event, ({ clientX }) =>
+      choose(picture.at(clientX - svg.getBoundingClientRect().left)));
+  }
+  svg.addEventListener("focus", () => svg.matches(":focus-visible") && !chosen && choose(0));
+  svg.addEventListener("keydown", (event) => {
+    const now = shown.layers.findIndex((layer) => layer.name === chosen);
+    const moves = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: Infinity };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    choose(moves[event.key]);
+  });
+
   addEventListener("popstate", begin);
   root.hidden = false;
-  state = preset(start.preset); // so that there are figures, whatever the address says
-  update();
+  measure();
   begin();
+  new ResizeObserver(() => {
+    measure();
+    draw();
+  }).observe(svg);
 })();
