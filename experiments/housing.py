@@ -10,7 +10,7 @@ concatenated (dense), added (residual), or neither (plain). A fold draws its own
 settings, the same for all arms.
 
 `housing_repeated`: the first comparison again, with a smaller search; here each seed
-also divides the sales anew, so that there are five times as many folds to compare.
+also divides the sales anew, so that there are more folds to compare.
 """
 
 import json
