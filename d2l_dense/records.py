@@ -184,7 +184,7 @@ def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
     if gap.interval is None:
         return f"{gap.mean:+.4f} from one pair: a first estimate, without an interval"
     low, high = gap.interval
-    found = f"undecided: if there is a difference, it is below {max(-low, high):.4f}"
+    found = f"undecided, differences of up to {max(-low, high):.4f} remain possible"
     if gap.sign:
         found = f"{first if gap.sign == better else second} is better"
     # More digits where four would show an end as zero.

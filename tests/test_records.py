@@ -259,7 +259,7 @@ def test_a_verdict_says_what_was_decided():
     words = "+0.0303 (95 % interval +0.0289 to +0.0318, n = 3): A is better"
     assert said(0.03, 0.03, 0.031) == words
     assert said(0.03, 0.03, 0.031, better=-1).endswith("B is better")
-    undecided = "undecided: if there is a difference, it is below 0.1271"
+    undecided = "undecided, differences of up to 0.1271 remain possible"
     assert said(0.01, -0.01).endswith(undecided)
     assert said(0.1) == "+0.1000 from one pair: a first estimate, without an interval"
     # An end that four digits would show as zero gets more.
