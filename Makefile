@@ -58,7 +58,7 @@ experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments housing --seeds 3
 	$(py) -m experiments housing --source kaggle --seeds 3
 	$(py) -m experiments housing_depth
-	$(py) -m experiments housing_repeated --seeds 3
+	$(py) -m experiments housing_repeated --seeds 5
 
 bench: install data ## measure training, D2L's way against ours
 	$(py) -m experiments.bench

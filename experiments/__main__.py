@@ -18,7 +18,7 @@ from experiments.provenance import provenance
 
 ARMS = {**training.ARMS, **housing.ARMS, "memory": memory.ARMS, "reuse": reuse.ARMS}
 MODULES = {"memory": memory, "reuse": reuse, **dict.fromkeys(housing.ARMS, housing)}
-SEEDS = {"memory": 1, "reuse": 1, "housing_depth": 1}  # of the others, 3
+SEEDS = {"memory": 1, "reuse": 1, "housing_depth": 1, "housing_repeated": 5}
 CHECKPOINTS = cache_folder() / "checkpoints"
 
 
