@@ -31,6 +31,9 @@ publish: ## push the built pages to the branch gh-pages of origin
 	$(pages) $(py) -m ghp_import --no-jekyll --no-history --push \
 		--message "Pages of $$(git rev-parse --short HEAD)" _build/html
 
+# Two workers with a thread each: on two cores, more threads wait for one another.
+test unit: export OMP_NUM_THREADS = 1
+
 test: install data lint unit book ## run lint, unit tests, notebooks, pages
 	@$(py) -m book.browser
 	$(py) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
@@ -87,7 +90,7 @@ format: install ## bring code and notebooks into that style
 	$(py) -m ruff format
 
 unit: install data ## run the tests that need no built pages
-	$(py) -m pytest -m "not slow and not pages"
+	$(py) -m pytest -n 2 -m "not slow and not pages"
 
 slow: install data ## run the tests that take longer
 	$(py) -m pytest -m slow
