@@ -31,8 +31,8 @@ publish: ## push the built pages to the branch gh-pages of origin
 	$(pages) $(py) -m ghp_import --no-jekyll --no-history --push \
 		--message "Pages of $$(git rev-parse --short HEAD)" _build/html
 
-# Two workers with a thread each: on two cores, more threads wait for one another.
-test unit: export OMP_NUM_THREADS = 1
+# On a busy or small machine, threads wait for one another: one each is faster there.
+test unit book notebooks: export OMP_NUM_THREADS = 1
 
 test: install data lint unit book ## run lint, unit tests, notebooks, pages
 	@$(py) -m book.browser

@@ -15,7 +15,7 @@ _FIGURE = re.compile(r"[-+−]?\d.{0,30}")  # in a table; "0.93 ± 0.01 (n = 3)"
 
 def use_style() -> None:
     """Set fonts, colours and sizes for the figures of a page."""
-    plt.rc("figure", figsize=(6.4, 3.2), dpi=110)
+    plt.rc("figure", figsize=(6.4, 3.2), dpi=100)
     plt.rc("figure.constrained_layout", use=True)
     plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS))
     plt.rc("axes.spines", top=False, right=False)

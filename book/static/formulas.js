@@ -7,3 +7,5 @@ for (const event of ["load", "resize"]) {
     }
   });
 }
+// The theme looks at code only if the window changes: let it look at unfolded code.
+addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
