@@ -167,7 +167,7 @@ def test_the_list_of_experiments(experiment, capsys):
     for name, arms in command.ARMS.items():
         for arm in arms:
             assert re.search(rf"^ *{name} +{arm} +\[", listed, re.MULTILINE)
-    assert re.search(r" densenet +ours \[0, 1, 2\] +0 +\d+\.\d +0\.0\n", listed)
+    assert re.search(r" densenet +ours +\[0, 1, 2\] +0 +\d+\.\d +0\.0\n", listed)
     experiment()
     assert re.search(r" max +\[\] +3 +unknown +unknown\n", capsys.readouterr().out)
 
