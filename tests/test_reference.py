@@ -149,3 +149,10 @@ def test_terms_of_the_glossary_can_be_linked_to(open_page):
     terms = page.locator("dl.glossary > dt")
     assert terms.count() >= 20
     assert all(term.get_attribute("id") for term in terms.all())
+
+
+def test_the_lines_of_the_readme_print_what_it_shows(capsys):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", readme, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == printed
