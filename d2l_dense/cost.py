@@ -181,7 +181,7 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
             num_layers = (row.shape[0] - before[0]) // k
             each = k + inner if net["memory"] == "shared" else k
             kept += size * num_layers * each * prod(row.shape[1:])
-        needed = kept + size * _working(row, before, k, inner, lean)
+        needed = kept + size * _working(row, before, k, inner, net["memory"])
         moments.append((row.name, gradients, needed))
         if lean:
             kept += size * prod(row.shape)  # the next stage reads it
@@ -205,13 +205,16 @@ def largest_batch(
     )
 
 
-def _working(row, before, growth_rate, inner, lean):
+def _working(row, before, growth_rate, inner, memory):
     """Numbers that a stage's backward pass needs for a moment."""
-    c, h, w = row.shape
+    (c, h, w), lean = row.shape, memory != "plain"
     if row.name.startswith("block"):
         reads = c - growth_rate  # by the last layer, which goes first
-        # The output's gradient; lean: concatenation, ReLU and the gradient as well.
-        return h * w * (c + 3 * reads if lean else c + (inner or reads))
+        if not lean:  # the output's gradient and the layer's
+            return h * w * (c + (inner or reads))
+        # Concatenation, ReLU and a gradient; checkpointed, the bottleneck's as well.
+        again = 2 * reads + 4 * inner if memory == "checkpoint" and inner else 0
+        return h * w * (c + max(3 * reads, 3 * inner, again))
     if row.name != "stem":  # lean: ReLU, two gradients, both sides of the pooling
         return (7 if lean else 4) * prod(before) // 2
     if row.shape[1:] == before[1:]:  # the stem for CIFAR

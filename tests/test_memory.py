@@ -14,11 +14,14 @@ from d2l_dense.recompute import MEMORY
 
 SMALL = dict(num_channels=16, growth_rate=8, arch=(3, 4), bottleneck=2, momentum=0.9)
 TINY = dict(num_channels=8, growth_rate=4, arch=(1,))
+SHORT = dict(num_channels=16, growth_rate=16, arch=(2, 2), bottleneck=4, stem="cifar")
 NETWORKS = {
+    "short": (SHORT, (8, 1, 64, 64)),
     "chapter": ({}, (32, 1, 96, 96)),
     "121": (VARIANTS["121"], (8, 3, 224, 224)),
     "BC-100-12": (VARIANTS["BC-100-12"], (32, 3, 32, 32)),
 }
+LARGE = ("121", "BC-100-12")
 
 
 def batch(*shape, device="cpu"):
@@ -68,7 +71,7 @@ def test_the_estimate_is_what_is_allocated(strategy, frozen, one_thread):
 @pytest.mark.parametrize("strategy", MEMORY)
 @pytest.mark.parametrize(
     "name",
-    ["chapter", *(pytest.param(n, marks=pytest.mark.slow) for n in list(NETWORKS)[1:])],
+    ["short", "chapter", *(pytest.param(n, marks=pytest.mark.slow) for n in LARGE)],
 )
 def test_the_closed_form_is_what_is_allocated(name, strategy, one_thread):
     config, shape = NETWORKS[name]

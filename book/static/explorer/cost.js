@@ -111,7 +111,7 @@ const DenseNetCost = (() => {
         const each = memory === "shared" ? k + inner : k;
         kept += bytes * its.length * each * shape[1] * shape[2];
       }
-      const activations = safe(kept + bytes * working(net, stage, shape, before, lean));
+      const activations = safe(kept + bytes * working(net, stage, shape, before, memory));
       found.push({ stage, gradients: BigInt(gradients), activations: BigInt(activations) });
       if (lean) kept += bytes * prod(shape); // the next stage reads it
       gradients -= 4 * sum(its, "parameters");
@@ -130,13 +130,15 @@ const DenseNetCost = (() => {
   }
 
   // Numbers that a stage's backward pass needs for a moment.
-  function working(net, stage, shape, before, lean) {
-    const [c, h, w] = shape;
+  function working(net, stage, shape, before, memory) {
+    const [[c, h, w], lean] = [shape, memory !== "plain"];
     if (stage.startsWith("block")) {
       const reads = c - net.growth_rate; // by the last layer, which goes first
       const inner = net.bottleneck * net.growth_rate;
-      // The output's gradient; lean: concatenation, ReLU and the gradient as well.
-      return h * w * (lean ? c + 3 * reads : c + (inner || reads));
+      if (!lean) return h * w * (c + (inner || reads)); // the output's gradient and the layer's
+      // Concatenation, ReLU and a gradient; checkpointed, the bottleneck's as well.
+      const again = memory === "checkpoint" && inner ? 2 * reads + 4 * inner : 0;
+      return h * w * (c + Math.max(3 * reads, 3 * inner, again));
     }
     // Lean: ReLU, two gradients, both sides of the pooling.
     if (stage !== "stem") return Math.floor(((lean ? 7 : 4) * prod(before)) / 2);
