@@ -14,22 +14,3 @@ from d2l_dense.house_prices import AmesHousing
 from d2l_dense.mlp import DenseMLP
 from d2l_dense.pretrained import trained_densenet
 from d2l_dense.trainer import Trainer, one_cycle
-
-__all__ = [
-    "VARIANTS",
-    "AmesHousing",
-    "DenseBlock",
-    "DenseMLP",
-    "DenseNet",
-    "FashionMNIST",
-    "Trainer",
-    "TransitionBlock",
-    "conv_block",
-    "cost",
-    "exercises",
-    "memory",
-    "one_cycle",
-    "plots",
-    "records",
-    "trained_densenet",
-]

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 
@@ -9,26 +10,20 @@ def count(name: str, value: Any, minimum: int = 1, optional: bool = False) -> in
     """Return a whole number, NumPy's among them, as an int; or None, if optional."""
     if optional and value is None:
         return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < minimum or isinstance(value, bool):
-        expected = f"expected a whole number, {minimum} or more"
-        raise ValueError(f"{name}={value!r}: {expected}")
-    return number
+    with suppress(TypeError):
+        if operator.index(value) >= minimum and not isinstance(value, bool):
+            return operator.index(value)
+    raise ValueError(f"{name}={value!r}: expected a whole number, {minimum} or more")
 
 
 def counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]:
     """Return whole numbers of 1 or more, `length` of them, as a tuple."""
-    try:
+    with suppress(TypeError, ValueError):
         numbers = tuple(count(name, value) for value in values)
-    except (TypeError, ValueError):
-        numbers = ()
-    if not numbers or length not in (None, len(numbers)):
-        what = "whole numbers of 1 or more, such as (4, 4, 4, 4)"
-        raise ValueError(f"{name}={values!r}: expected {length or 'some'} {what}")
-    return numbers
+        if numbers and length in (None, len(numbers)):
+            return numbers
+    what = "whole numbers of 1 or more, such as (4, 4, 4, 4)"
+    raise ValueError(f"{name}={values!r}: expected {length or 'some'} {what}")
 
 
 def share(name: str, value: float) -> float:
@@ -38,9 +33,10 @@ def share(name: str, value: float) -> float:
     return value
 
 
-def choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return one of some words."""
+def choice(name: str, value: Any, choices: Iterable) -> Any:
+    """Return one of some words or numbers."""
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+        expected = ", ".join(map(str, choices))
+        raise ValueError(f"{name}={value!r}: expected one of {expected}")
     return value

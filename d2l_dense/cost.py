@@ -2,18 +2,16 @@
 
 from bisect import bisect
 from collections.abc import Sequence
+from inspect import signature
 from itertools import groupby
 from math import prod
 from typing import Any, NamedTuple
 
 from d2l_dense import checks
-from d2l_dense.recompute import MEMORY
+from d2l_dense.blocks import MEMORY, POOLINGS, STEMS
+from d2l_dense.densenet import DenseNet
 
-DEFAULTS = dict(
-    num_channels=64, growth_rate=32, arch=(4, 4, 4, 4), lr=0.1, num_classes=10,
-    in_channels=1, bottleneck=None, compression=0.5, pool="avg", memory="plain",
-    bias=True, stem="imagenet", momentum=0.0, weight_decay=0.0,
-)  # fmt: skip
+DEFAULTS = {name: p.default for name, p in signature(DenseNet).parameters.items()}
 
 
 class Row(NamedTuple):
@@ -88,9 +86,8 @@ def _checked(config: dict) -> dict[str, Any]:
     for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
         checks.count(name, net[name])
     checks.count("bottleneck", net["bottleneck"], optional=True)
-    checks.choice("pool", net["pool"], ("avg", "max", "stride"))
-    checks.choice("stem", net["stem"], ("imagenet", "cifar"))
-    checks.choice("memory", net["memory"], MEMORY)
+    for name, choices in {"pool": POOLINGS, "stem": STEMS, "memory": MEMORY}.items():
+        checks.choice(name, net[name], choices)
     checks.share("compression", net["compression"])
     return {**net, "arch": checks.counts("arch", net["arch"])}
 
@@ -147,7 +144,7 @@ def summary(
             advice = "take larger images or a larger compression"
             raise ValueError(f"{input_shape=!r}: {name} makes {(c, h, w)}; {advice}")
         convolved = h * w if pool_first else before
-        pooled = (norms if pool_first else c) * h * w * (net["pool"] != "stride")
+        pooled = (norms if pool_first else c) * h * w
         kept = norms * before + c * convolved + pooled
         indices = pooled if net["pool"] == "max" else 0
         add(name, norms, norms * c, bias * c, convolved, kept, indices)

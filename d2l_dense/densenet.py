@@ -105,12 +105,9 @@ class DenseNet(d2l.Classifier):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits of a batch of images."""
-        if self.memory != "plain" and (
-            torch.jit.is_tracing() or isinstance(X, torch.fx.Proxy)
-        ):
-            raise TypeError(
-                f"memory={self.memory!r}: only memory='plain' can be traced"
-            )
+        traced = torch.jit.is_tracing() or isinstance(X, torch.fx.Proxy)
+        if traced and self.memory != "plain":
+            raise TypeError("only a network with memory='plain' can be traced")
         _check_images(X, self.in_channels, len(self.arch), self.stem)
         for stage in self.net:
             lean = self.memory != "plain" and not isinstance(stage, DenseBlock)
@@ -136,14 +133,15 @@ class DenseNet(d2l.Classifier):
         for key, value in weights.items():
             key = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)  # older files
             found[key.removeprefix("module.")] = value  # of a DataParallel network
-        for key in own | found:
-            theirs = _shape(found[key]) if key in found else "missing"
-            ours = _shape(own[key]) if key in own else "nothing"
-            if theirs != ours:
-                raise ValueError(
-                    f"the weights do not fit: {key} is {theirs}, expected {ours}, as "
-                    "in the state_dict() of the torchvision network of this depth"
-                )
+        theirs, ours = (
+            {key: getattr(value, "shape", type(value)) for key, value in state.items()}
+            for state in (found, own)
+        )
+        for key in ours | theirs:
+            is_, expected = theirs.get(key, "missing"), ours.get(key, "nothing")
+            if is_ != expected:
+                text = f"the weights do not fit: {key} is {is_}, expected {expected}"
+                raise ValueError(f"{text}, as in torchvision's network of this depth")
         names = zip(self.state_dict(), own, strict=True)
         self.load_state_dict({name: found[their_name] for name, their_name in names})
 
@@ -171,10 +169,6 @@ class DenseNet(d2l.Classifier):
         options = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         options["nesterov"] = self.momentum > 0
         return torch.optim.SGD(self.parameters(), self.lr, **options)
-
-
-def _shape(value: Any) -> Any:
-    return tuple(value.shape) if torch.is_tensor(value) else type(value)
 
 
 @torch.fx.wrap  # a tracer, such as torchvision's feature extractor's, skips it

@@ -203,7 +203,12 @@ def _compare(reader, cases, mistakes, describe=lambda result: result):
     if not callable(reader):
         return print(f"Not right yet: hand over the function, not {_show(reader)}.")
     name = getattr(reader, "__name__", "your function")
-    results = [_call(reader, arguments, describe) for arguments, _ in cases]
+    results = []
+    for arguments, _ in cases:
+        try:
+            results.append(describe(reader(*copy.deepcopy(arguments))))
+        except (Exception, SystemExit) as error:
+            results.append(error)
     hints = [hint for hint, y in mistakes.items() if _equal(results[-1], describe(y))]
     for (arguments, right), found in zip(cases, results, strict=True):
         if found is None:
@@ -216,42 +221,29 @@ def _compare(reader, cases, mistakes, describe=lambda result: result):
     print(f"Right: {name} gives what was expected.")
 
 
-def _call(function, arguments, describe):
-    """What a function gives, or the error that it raises."""
-    try:
-        return describe(function(*copy.deepcopy(arguments)))  # it may change them
-    except (Exception, SystemExit) as error:
-        return error
-
-
 def _equal(value, expected):
     """Whether two results are equal, but for rounding."""
-    if isinstance(value, str):
-        return value == expected
     with suppress(Exception):  # they differ, or cannot be compared
         if isinstance(expected, int | float) and isinstance(value, Tensor):
             value = value.item()
         assert_close(value, expected, rtol=1e-5, atol=1e-8, check_dtype=False)
         return True
-    return False
+    return isinstance(value, str) and value == expected
 
 
 def _show(value):
     """A value or an error in a few words."""
     kind = type(value).__name__
     if isinstance(value, BaseException):
-        places = traceback.extract_tb(value.__traceback__)[1:]  # the first is `_call`
+        places = traceback.extract_tb(value.__traceback__)[1:]  # first: `_compare`
         at = f" (at `{places[0].line}`)" if places else ""
         return f"an error, {kind}: {value}".partition("\n")[0] + at
     if isinstance(value, list | tuple):
-        if any(map(callable, value)):
-            return f"{len(value)} layers"
         text = ", ".join(map(_show, value))
         return f"[{text}]" if isinstance(value, list) else f"({text})"
     if isinstance(value, Tensor | np.ndarray):
         few = 1 < np.prod(value.shape) <= 4
         return f"{kind} {value.tolist() if few else f'of shape {tuple(value.shape)}'}"
-    if isinstance(value, str | bool | None):
-        return repr(value)
-    is_number = isinstance(value, int | float | np.number)
-    return f"{round(value, 4):,}" if is_number else f"an object of type {kind}"
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return f"{round(value, 4):,}"
+    return repr(value) if isinstance(value, str | bool) else f"a {kind} object"

@@ -71,8 +71,7 @@ class AmesHousing(d2l.DataModule):
         choice("source", source, ("ames", "kaggle"))
         num_folds = count("num_folds", num_folds, minimum=2)
         fold, seed = count("fold", fold, minimum=0), count("seed", seed, minimum=0)
-        if fold >= num_folds:
-            raise ValueError(f"fold={fold}: expected one of 0 to {num_folds - 1}")
+        choice("fold", fold, range(num_folds))
         self.save_hyperparameters(ignore=["root"])
         sales = _ames_sales() if source == "ames" else _kaggle_sales("train", root)
         if source == "kaggle":

@@ -23,22 +23,12 @@ from torch.utils.hooks import RemovableHandle
 from d2l_dense import checks
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-# PyTorch's categories of tensors, and our words for them.
-_CATEGORIES = {
-    "PARAM": "parameters",
-    "BUFFER": "buffers",
-    "GRAD": "gradients",
-    "OPT": "optimizer",
-    "ACT": "activations",
-    "TEMP": "temporaries",
-    "OTH": "inputs",
-}
 
 
 def training_peak(
     net: nn.Module, input_shape: tuple, optimizer=None, *, autocast=None
 ) -> dict[str, int]:
-    """Estimate the bytes at the peak of a training step, by category and in "total".
+    """Estimate the bytes at the peak of a training step, by PyTorch's categories.
 
     PyTorch's `MemTracker` follows fake tensors, which have a shape and no content; only
     the weights are copied. It cannot see workspaces of cuDNN, or fragmentation.
@@ -63,10 +53,8 @@ def training_peak(
         tracker._param_to_grad_hook_handles.update(dict.fromkeys(frozen, no_handles))
         with tracker:
             _step(net, made, X, y, autocast)
-    (found,) = tracker.get_tracker_snapshot("peak").values()
-    found = {getattr(key, "name", key): size for key, size in found.items()}
-    peak = {word: found.get(key, 0) for key, word in _CATEGORIES.items()}
-    return peak | {"total": sum(peak.values())}
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    return {getattr(key, "value", key).lower(): size for key, size in peak.items()}
 
 
 def measure(

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +126,7 @@ def difference(first: Sequence[Record], second: Sequence[Record], key: str) -> S
     gaps = [ours[pair] - theirs[pair] for pair in ours if pair in theirs]
     if not gaps:
         raise ValueError("not comparable: no seed in common")
-    if "folds" not in first[0]:
-        return Summary.of(gaps)
-    num_folds = first[0]["configuration"]["data"]["num_folds"]
+    num_folds = first[0]["configuration"].get("data", {}).get("num_folds", math.inf)
     return Summary.of(gaps, overlap=1 / (num_folds - 1))
 
 
@@ -135,16 +135,13 @@ def _by_pair(runs: Sequence[Record], key: str) -> dict[Any, float]:
 
     Where each seed divides the rows anew ("repeated"), each has folds of its own.
     """
-    if "folds" not in runs[0]:
-        return {run["seed"]: run[key] for run in runs}
-    if runs[0]["configuration"].get("repeated"):
-        return {
-            (run["seed"], i): fold[key]
-            for run in runs
-            for i, fold in enumerate(run["folds"])
-        }
-    figures = [[fold[key] for fold in run["folds"]] for run in runs]
-    return dict(enumerate(np.mean(figures, axis=0).tolist()))
+    one_division = not runs[0]["configuration"].get("repeated")
+    figures = defaultdict(list)
+    for run in runs:
+        for i, fold in enumerate(run.get("folds", [run])):
+            seed = "all" if "folds" in run and one_division else run["seed"]
+            figures[seed, i].append(fold[key])
+    return {pair: float(np.mean(values)) for pair, values in figures.items()}
 
 
 def _check_alike(*arms: Sequence[Record]) -> None:

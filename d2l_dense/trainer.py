@@ -132,8 +132,8 @@ class Trainer(d2l.HyperParameters):
         if isinstance(loader.sampler, DistributedSampler):  # the data's own
             loader.sampler.set_epoch(self.epoch)
         self._wrapped.train()
-        shown = self._speaks and sys.stderr.isatty()
-        bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=not shown)
+        # None: only in a terminal.
+        bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=not self._speaks or None)
         train = self.average(self.model, self.train_step, bar)
         row |= {f"train_{key}": value for key, value in train.items()}
         if self.val_dataloader:

@@ -235,7 +235,7 @@ def test_features_can_be_extracted():
 @pytest.mark.parametrize("memory", ["checkpoint", "shared"])
 def test_a_lean_network_says_why_it_cannot_be_traced(memory):
     net, X = DenseNet(**SMALL, memory=memory).eval(), torch.randn(2, 1, 32, 32)
-    with pytest.raises(TypeError, match=f"{memory}'.*only memory='plain' can be"):
+    with pytest.raises(TypeError, match="only .* memory='plain' can be traced"):
         create_feature_extractor(net, ["net.block1"])
     with warnings.catch_warnings(), pytest.raises(TypeError, match="memory='plain'"):
         warnings.simplefilter("ignore")  # PyTorch's own, that tracing is old
@@ -329,11 +329,11 @@ def test_weights_are_unwrapped_and_renamed(wrap):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"classifier.bias": torch.zeros(7)}, r"bias is \(7,\), expected \(10,\)"),
-        ({"classifier.bias": [0.0]}, r"bias is <class 'list'>, expected \(10,\)"),
-        ({"extra": torch.zeros(2)}, r"extra is \(2,\), expected nothing"),
+        ({"classifier.bias": torch.zeros(7)}, r"bias is .*\[7\].*, expected .*\[10\]"),
+        ({"classifier.bias": [0.0]}, r"bias is <class 'list'>, expected .*\[10\]\)"),
+        ({"extra": torch.zeros(2)}, r"extra is .*\[2\]\), expected nothing"),
         ({"epoch": 3}, "epoch is <class 'int'>, expected nothing"),
-        ({}, r"features.conv0.weight is missing, expected \(8, 3, 7, 7\)"),
+        ({}, r"features.conv0.weight is missing, expected .*\[8, 3, 7, 7\]\)"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_whole(change, words):

@@ -100,7 +100,7 @@ WRONG = [  # code, and words of the answer
     ("transition", transition("BRCP"), "AvgPool2d 2, Conv2d 1 -> (10,", "all pixels"),
     ("transition", transition("BRP3"), "Conv2d 3"),
     ("transition", lambda c, out: transition("BRPC")(c, c), "(23, 4, 4)'; expected"),
-    ("transition", lambda c, out: [nn.ReLU()], "gives 1 layers; expected"),
+    ("transition", lambda c, out: [nn.ReLU()], "gives [a ReLU object]; expected"),
     ("max_gradient", lambda *a: max_gradient(*a).tolist(), "gives [[0.0, 2.0], [0.0"),
     ("max_gradient", lambda X, g: X * 0 + g / 4, "Tensor [[0.0, 2.0], ", "average's"),
     ("counterexample", lambda: one_hot(1, 1), "2 in both", "same pixel"),

@@ -196,7 +196,7 @@ def test_a_value_that_cannot_be(data, column, values):
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="source='boston': expected one of ames, kag"):
         AmesHousing(source="boston")
-    with pytest.raises(ValueError, match="fold=5: expected one of 0 to 4"):
+    with pytest.raises(ValueError, match="fold=5: expected one of 0, 1, 2, 3, 4"):
         AmesHousing(fold=5)
 
 

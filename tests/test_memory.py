@@ -61,10 +61,10 @@ def test_the_estimate_is_what_is_allocated(strategy, frozen, one_thread):
     for stage in frozen:
         net.net.get_submodule(stage).requires_grad_(False)
     found = memory.training_peak(net, shape)
-    assert found["parameters"] == sum(p.nbytes for p in net.parameters())
+    assert found["parameter"] == sum(p.nbytes for p in net.parameters())
     trained = [p for p in net.parameters() if p.requires_grad]
-    assert found["optimizer"] == sum(p.nbytes for p in trained)
-    assert found["buffers"] == sum(b.nbytes for b in net.buffers())
+    assert found["optstate"] == sum(p.nbytes for p in trained)
+    assert found["buffer"] == sum(b.nbytes for b in net.buffers())
     assert measured(net, shape) == pytest.approx(found["total"], rel=0.1)
 
 
@@ -98,9 +98,9 @@ def test_a_linear_net_by_hand():
     net, (X, y) = nn.Linear(1000, 500, bias=False), batch(4, 1000)
     found = memory.training_peak(net, X.shape, momentum)
     weights = 4 * 1000 * 500
-    assert found["parameters"] == found["optimizer"] == weights
-    assert found["temporaries"] >= weights  # the gradient, until it is handed over
-    assert found["inputs"] == X.nbytes + y.nbytes == 4 * 4 * 1000 + 4 * 8
+    assert found["parameter"] == found["optstate"] == weights
+    assert found["temp"] >= weights  # the gradient, until it is handed over
+    assert found["other"] == X.nbytes + y.nbytes == 4 * 4 * 1000 + 4 * 8
     assert found["total"] == sum(v for k, v in found.items() if k != "total")
     held = memory.timeline(net, (X, y), momentum)
     assert held[0] == 2 * weights + X.nbytes + y.nbytes
@@ -131,14 +131,14 @@ def test_mixed_precision_needs_less():
     net, shape = DenseNet(**TINY), (8, 1, 64, 64)
     single = memory.training_peak(net, shape)
     half = memory.training_peak(net, shape, autocast=torch.bfloat16)
-    assert half["activations"] < 0.7 * single["activations"]
-    assert half["parameters"] == single["parameters"]
+    assert half["activation"] < 0.7 * single["activation"]
+    assert half["parameter"] == single["parameter"]
 
 
 def test_any_module_and_optimizer():
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     found = memory.training_peak(net, (2, 3, 4), torch.optim.Adam)
-    assert found["optimizer"] >= 2 * found["parameters"]
+    assert found["optstate"] >= 2 * found["parameter"]
     lazy = d2l.SoftmaxRegression(10, 0.1)
     with pytest.raises(RuntimeError, match="uninitialized parameter"):
         memory.training_peak(lazy, (4, 1, 28, 28))

@@ -64,7 +64,7 @@ const DenseNetCost = (() => {
       const [norms, before] = [c, h * w];
       c = Math.floor(c * net.compression); // Python's int
       [h, w] = [Math.floor(h / 2), Math.floor(w / 2)];
-      const pooled = net.pool === "stride" ? 0 : norms * h * w;
+      const pooled = norms * h * w;
       add(`transition${i + 1}`, {
         norms, weights: norms * c, biases: bias * c, pixels: h * w,
         kept: norms * before + c * h * w + pooled,
