@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from inspect import signature
 from itertools import groupby
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from d2l_dense import checks
-from d2l_dense.blocks import MEMORY, POOLINGS, STEMS
-from d2l_dense.densenet import DenseNet
+from d2l_dense.densenet import DenseNet, check_arguments
 
 DEFAULTS = {name: p.default for name, p in signature(DenseNet).parameters.items()}
 
@@ -78,20 +77,6 @@ def block_parameters(
     return num_layers * (s * in_channels + f) + s * growth_rate * pairs
 
 
-def _checked(config: dict) -> dict[str, Any]:
-    """All arguments of a network; those that it would refuse are refused here too."""
-    for key in config:
-        checks.choice("config key", key, DEFAULTS)
-    net = {**DEFAULTS, **config}
-    for name in ("growth_rate", "num_channels", "num_classes", "in_channels"):
-        checks.count(name, net[name])
-    checks.count("bottleneck", net["bottleneck"], optional=True)
-    for name, choices in {"pool": POOLINGS, "stem": STEMS, "memory": MEMORY}.items():
-        checks.choice(name, net[name], choices)
-    checks.share("compression", net["compression"])
-    return {**net, "arch": checks.counts("arch", net["arch"])}
-
-
 def summary(
     config: dict, input_shape: tuple, *, pool_first=True, bytes_per_element=4
 ) -> Summary:
@@ -106,7 +91,10 @@ def summary(
         pool_first: transitions pool, then convolve; torchvision: False.
     Source: Huang et al. (2017), sections 3 and 4. Chapter: "The model".
     """
-    net = _checked(config)
+    for key in config:
+        checks.choice("config key", key, DEFAULTS)
+    net = {**DEFAULTS, **config}
+    check_arguments(net)
     n, c, h, w = checks.counts("input_shape", input_shape, length=4)
     if c != net["in_channels"]:
         expected = f"(N, {net['in_channels']}, H, W)"

@@ -11,8 +11,8 @@ from d2l import torch as d2l
 from torch import Tensor, nn
 
 from d2l_dense import checks
-from d2l_dense.blocks import STEMS, DenseBlock, TransitionBlock
-from d2l_dense.recompute import recompute
+from d2l_dense.blocks import POOLINGS, STEMS, DenseBlock, TransitionBlock
+from d2l_dense.recompute import MEMORY, recompute
 
 _IMAGENET = {"bottleneck": 4, "bias": False, "in_channels": 3, "num_classes": 1000}
 _CIFAR = {"stem": "cifar", "bias": False, "in_channels": 3, "num_classes": 10}
@@ -73,15 +73,8 @@ class DenseNet(d2l.Classifier):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        num_channels = checks.count("num_channels", num_channels)
-        growth_rate = checks.count("growth_rate", growth_rate)
-        in_channels = checks.count("in_channels", in_channels)
-        num_classes = checks.count("num_classes", num_classes)
-        arch = checks.counts("arch", arch)
-        bottleneck = checks.count("bottleneck", bottleneck, optional=True)
-        checks.choice("stem", stem, STEMS)
-        checks.share("compression", compression)
         self.save_hyperparameters()
+        check_arguments(self.hparams)
 
         stages = OrderedDict(stem=STEMS[stem](in_channels, num_channels, bias))
         channels = num_channels
@@ -181,6 +174,17 @@ def _check_images(X, in_channels, num_blocks, stem):
         found = f"images of {X.shape[2]}x{X.shape[3]} pixels"
         needed = f"{num_blocks} blocks need at least {smallest}x{smallest}"
         raise ValueError(f"{found}: {needed}; resize them, or give `arch` fewer")
+
+
+def check_arguments(net: dict[str, Any]) -> None:
+    """Refuse wrong arguments of a network; make NumPy's integers Python's own."""
+    for name in ("num_channels", "growth_rate", "num_classes", "in_channels"):
+        net[name] = checks.count(name, net[name])
+    net["arch"] = checks.counts("arch", net["arch"])
+    net["bottleneck"] = checks.count("bottleneck", net["bottleneck"], optional=True)
+    for name, choices in {"pool": POOLINGS, "stem": STEMS, "memory": MEMORY}.items():
+        checks.choice(name, net[name], choices)
+    checks.share("compression", net["compression"])
 
 
 def initialize(module: nn.Module) -> None:

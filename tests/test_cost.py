@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2l_dense import VARIANTS, DenseNet, cost, densenet
+from d2l_dense.recompute import MEMORY
 
 GMACS = {"121": 2.834, "169": 3.360, "201": 4.291, "264": 5.752, "161": 7.728}
 SMALL = [  # one of each choice; odd sizes, so that rounding shows
@@ -33,7 +34,7 @@ configs = st.fixed_dictionaries(
         bias=st.booleans(),
         stem=st.sampled_from(["imagenet", "cifar"]),
         pool=st.sampled_from(["avg", "max", "stride"]),
-        memory=st.sampled_from(cost.MEMORY),
+        memory=st.sampled_from(MEMORY),
         lr=st.floats(0.01, 1.0),
         momentum=st.floats(0.0, 0.9),
     ),
