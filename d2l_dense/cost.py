@@ -162,10 +162,10 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
     for row in counted.by_stage():
         if not lean:
             kept += row.activation_bytes
-        elif row.name.startswith("block"):  # outputs of layers, perhaps of bottlenecks
+        elif row.name.startswith("block"):  # all that its layers make, but the last
             num_layers = (row.shape[0] - before[0]) // k
             each = k + inner if net["memory"] == "shared" else k
-            kept += size * num_layers * each * prod(row.shape[1:])
+            kept += size * (num_layers * each - k) * prod(row.shape[1:])
         needed = kept + size * _working(row, before, k, inner, net["memory"])
         moments.append((row.name, gradients, needed))
         if lean:
@@ -200,8 +200,8 @@ def _working(row, before, growth_rate, inner, memory):
         # Concatenation, ReLU and a gradient; checkpointed, the bottleneck's as well.
         again = 2 * reads + 4 * inner if memory == "checkpoint" and inner else 0
         return h * w * (c + max(3 * reads, 3 * inner, again))
-    if row.name != "stem":  # lean: ReLU, two gradients, both sides of the pooling
-        return (7 if lean else 4) * prod(before) // 2
+    if row.name != "stem":  # lean: ReLU, two gradients; and what is pooled
+        return (3 if lean else 2) * prod(before) + lean * before[0] * h * w
     if row.shape[1:] == before[1:]:  # the stem for CIFAR
         return prod(row.shape)
     full = c * -(-before[1] // 2) * -(-before[2] // 2)  # before the pooling

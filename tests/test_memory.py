@@ -3,6 +3,7 @@
 import os
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from d2l import torch as d2l
@@ -78,6 +79,33 @@ def test_the_closed_form_is_what_is_allocated(name, strategy, one_thread):
     config = {**config, "memory": strategy}
     found = measured(DenseNet(**config), shape, optimizer=momentum)
     assert cost.peak(config, shape).total == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "number", [5, pytest.param(50, marks=pytest.mark.slow)], ids=lambda n: f"{n} nets"
+)
+def test_the_closed_form_of_random_networks(number, one_thread):
+    """Within 10 %, but for a few: single layers, whose input is not concatenated."""
+    random, ratios = np.random.default_rng(0), []
+    for _ in range(number):
+        side, images = random.choice([32, 48, 64]), random.choice([4, 8, 16])
+        shape = int(images), 3, int(side), int(side)
+        config = {
+            "in_channels": 3,
+            "num_channels": int(random.choice([8, 16, 32])),
+            "growth_rate": int(random.choice([4, 8, 12, 16])),
+            "arch": random.integers(1, 7, size=random.integers(1, 4)).tolist(),
+            "bottleneck": random.choice([None, 2, 4]),
+            "compression": random.choice([0.5, 1.0]),
+            "pool": random.choice(["avg", "max", "stride"]),
+            "stem": random.choice(["imagenet", "cifar"]),
+        }
+        for strategy in MEMORY:
+            config["memory"] = strategy
+            found = measured(DenseNet(**config), shape, optimizer=momentum)
+            ratios.append(cost.peak(config, shape).total / found)
+    errors = np.abs(np.array(ratios) - 1)
+    assert np.quantile(errors, 0.98) <= 0.1 and errors.max() <= 0.15, ratios
 
 
 @pytest.mark.slow

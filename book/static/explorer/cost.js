@@ -107,9 +107,9 @@ const DenseNetCost = (() => {
       const { shape } = its.at(-1);
       if (!lean) {
         kept += sum(its, "activations");
-      } else if (stage.startsWith("block")) { // outputs of layers, perhaps of bottlenecks
+      } else if (stage.startsWith("block")) { // all that its layers make, but the last
         const each = memory === "shared" ? k + inner : k;
-        kept += bytes * its.length * each * shape[1] * shape[2];
+        kept += bytes * (its.length * each - k) * shape[1] * shape[2];
       }
       const activations = safe(kept + bytes * working(net, stage, shape, before, memory));
       found.push({ stage, gradients: BigInt(gradients), activations: BigInt(activations) });
@@ -140,8 +140,8 @@ const DenseNetCost = (() => {
       const again = memory === "checkpoint" && inner ? 2 * reads + 4 * inner : 0;
       return h * w * (c + Math.max(3 * reads, 3 * inner, again));
     }
-    // Lean: ReLU, two gradients, both sides of the pooling.
-    if (stage !== "stem") return Math.floor(((lean ? 7 : 4) * prod(before)) / 2);
+    // Lean: ReLU, two gradients, what is pooled.
+    if (stage !== "stem") return lean ? 3 * prod(before) + before[0] * h * w : 2 * prod(before);
     if (net.stem === "cifar") return prod(shape);
     const full = c * half(before[1]) * half(before[2]); // before the pooling
     // Lean: convolution, BN and a gradient; output, its gradient, indices of 8 bytes.
