@@ -48,6 +48,7 @@ def references():
 PAGE_B = f"{HUB.pages}chapters/b.html"
 HUANG = "[Huang et al. (2017)](https://doi.org/10.1109/CVPR.2017.243)"
 EXERCISE = "```{exercise} Name\n:label: ex-b\nDo [it](b.ipynb).\n```\n"
+OWN_EXERCISE = "```{exercise} Name\n:label: ex-c\n:nonumber:\nDo it.\n```\n"
 BOXES = "````{admonition} T\n```{tip}\nb\n```\n````"
 
 
@@ -67,6 +68,7 @@ BOXES = "````{admonition} T\n```{tip}\nb\n```\n````"
         ("$$\nx\n$$ (eq-b)", r"$$x \tag{3}$$"),
         ("(label)=\n# Title\n", "# Title\n"),
         (EXERCISE, f"**Exercise 2 (Name).**\n\nDo [it]({PAGE_B}).\n"),
+        (OWN_EXERCISE, "**Exercise (Name).**\n\nDo it.\n"),
         (":::{note}\nSee `it`.\n:::\n", "> **Note.**\n> \n> See `it`.\n"),
         (BOXES, "> **T.**\n> \n> > **Tip.**\n> > \n> > b"),
         ("```{raw} html\n<b>b</b>\n```\n", "<b>b</b>\n\n"),

@@ -91,3 +91,13 @@ def test_what_the_pages_hide_is_folded_in_jupyter(notebook):
     for cell in code_cells(notebook):
         if hidden & {*cell.metadata.get("tags", [])}:
             assert cell.metadata.get("jupyter") == {"source_hidden": True}, cell.source
+
+
+def test_only_the_five_exercises_of_d2l_have_numbers(notebook, request):
+    """So that "Exercise 1" is one exercise: the pages' own have names alone."""
+    text = "\n".join(cell.source for cell in notebook.cells)
+    heads = re.findall(r"```\{exercise\} \S.*\n((?::.*\n)+)", text)
+    assert len(heads) == text.count("```{exercise}")
+    numbered = [head for head in heads if ":nonumber:" not in head]
+    of_d2l = "densenet.ipynb" in request.node.name
+    assert len(numbered) == (5 if of_d2l else 0)

@@ -74,9 +74,9 @@ def _block(match, references):
         return Path(references.folder, file).read_text("utf-8") if file else body
     body = convert(body, references).strip()
     if name == "exercise":
-        number = references.numbered(options["label"])[2]
-        named = f" ({title})" if title else ""
-        return f"**Exercise {number}{named}.**\n\n{body}"
+        of_its_own = "nonumber" in options
+        number = "" if of_its_own else f" {references.numbered(options['label'])[2]}"
+        return f"**Exercise{number} ({title}).**\n\n{body}"
     if name in BOXES:
         title = convert(title, references) or name.capitalize()
         return indent(f"**{title}.**\n\n{body}", "> ", lambda line: True)
