@@ -169,6 +169,21 @@ def check_features(reader: Callable) -> None:
     _compare(reader, cases, mistakes)
 
 
+def check_latest(reader: Callable) -> None:
+    """(C, k, i, m) -> where layer i reads its latest m sources. Chapter: reuse."""
+    C, k, i, m = 64, 32, 4, 2
+    start, stop = C + (i - 1 - m) * k, C + (i - 1) * k
+    mistakes = {
+        "Layer i reads the sources 0 to i - 1.": (start + k, stop + k),
+        "Those are the earliest.": (0, C + (m - 1) * k),
+        "The block's input has C channels, not k.": ((i - m) * k, i * k),
+        "That is one source, not m.": (stop - k, stop),
+        "A slice stops behind the last channel.": (start, stop - 1),
+    }
+    cases = [((3, 10, 2, 2), (0, 13)), ((C, k, i, m), (start, stop))]
+    _compare(reader, cases, mistakes)
+
+
 def check_log_rmse(reader: Callable) -> None:
     """(predicted, prices) -> RMSE of the log price. Chapter: housing."""
     p, y = np.array([110.0, 160.0, 600.0]), np.array([100.0, 200.0, 400.0])

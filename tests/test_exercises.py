@@ -76,6 +76,12 @@ def features(C, k, arch):
     return C
 
 
+def latest(C, k, i, m):
+    sources = [list(range(C))] + [[*range(C + j * k, C + j * k + k)] for j in range(i)]
+    channels = sum(sources[i - m : i], [])
+    return channels[0], channels[-1] + 1
+
+
 RIGHT = {
     "block": dense,
     "transition": transition("BRPC"),
@@ -86,6 +92,7 @@ RIGHT = {
     "kept_bytes": lambda N, s, C, k: 8 * N * s * s * (C + C + k),
     "depth": lambda arch: 1 + 2 * sum(arch) + len(arch) - 1 + 1,
     "features": lambda *case: torch.tensor(features(*case)),  # as good as a number
+    "latest": latest,
     "log_rmse": lambda p, y: np.sqrt(np.mean((np.log(p) - np.log(y)) ** 2)),
     "mlp": lambda n, k, L: L * (n + 1) * k + k * k * L * (L - 1) // 2 + n + L * k + 1,
 }
@@ -109,6 +116,8 @@ WRONG = [  # code, and words of the answer
     ("weights", lambda *_: "1440", "gives '1440'; expected: 1,440."),
     ("depth", lambda a: sum(a) + len(a) + 1, "gives 63; expected: 121. A layer "),
     ("depth", lambda a: a if a == (16, 16, 16) else 121, "gives (16, 16, 16);"),
+    ("latest", lambda C, k, i, m: (C + (i - 1 - m) * k, C + i * k - k), "(-7, 13); e"),
+    ("latest", lambda *a: slice(*latest(*a)), "gives a slice object; expected"),
     ("mlp", lambda n, k, L: True, "expected"),
 ]
 
