@@ -8,9 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from docutils import nodes
 
 import api
 import d2l_dense
+import head
 from d2l_dense import cost, exercises, memory, plots, records
 from experiments import __main__ as experiments
 
@@ -115,6 +117,31 @@ def test_every_chapter_says_what_it_needs(path):
     assert len(needs) > 5 and not needs.endswith(".")
 
 
+def test_minutes_are_those_of_what_is_open():
+    def cell(**options):
+        code = nodes.literal_block("", "", nodes.Text("x = 1\n" * 12))
+        inside = nodes.container("", code, classes=["cell_input"])
+        return nodes.container("", inside, **options)
+
+    def section(*parts):
+        return nodes.section("", nodes.title("", "Title"), *parts)
+
+    def words(text="word " * 400):
+        return nodes.paragraph("", text)
+
+    def raw(text):
+        return nodes.raw("", text, format="html")
+
+    deeper = section(words("★ Goes deeper."), words())
+    quiz = section(words(), raw("<details>"), words(), raw("</details>"))
+    box = nodes.admonition("", words(), classes=["dropdown"])
+    page = section(words(), cell(), cell(hide_mode="input"), quiz, box, deeper)
+    assert [head.minutes(part) for part in (page, deeper)] == [4, 2]
+    head.mark(deeper)
+    assert deeper[1].astext() == "★ Goes deeper. About 2 minutes."
+    assert not head.starred(page) and head.starred(deeper)
+
+
 # The built pages
 
 
@@ -122,8 +149,12 @@ def test_every_chapter_says_what_it_needs(path):
 def test_the_head_stands_below_the_title(open_page):
     page = open_page("chapters/densenet.html")
     lines = page.locator("h1 + ul.chapter-head li").all_inner_texts()
-    assert [line.split(":")[0] for line in lines] == ["You need", "To read"]
-    assert re.search(r"about [1-9]\d* minutes \([1-9][\d,]* words\)", lines[1])
+    assert [line.split(":")[0] for line in lines[:2]] == ["You need", "To read"]
+    assert re.search(r"about \d+ minutes without .*; sections .* [1-9] more", lines[1])
+    marks = page.locator(":is(h2, h3) + p > em:last-child").all_inner_texts()
+    assert all(re.fullmatch(r"About [1-9]\d* minutes?\.", mark) for mark in marks)
+    starred = page.locator("p", has_text="★ Goes deeper").all_inner_texts()
+    assert len(marks) > len(starred) == 4 and starred[0].endswith(" minutes.")
     links = page.locator("article a[href^='references.html#']")
     assert links.count() > 5
     assert all(len(link.get_attribute("title") or "") > 30 for link in links.all())
