@@ -199,3 +199,23 @@ def test_the_figure_answers_to_pointer_and_keyboard(open_page):
     page.keyboard.press("Tab")
     assert second.evaluate(seen) and not first.evaluate(seen)
     assert second.get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("name", ["densenet", "memory"])
+def test_a_page_is_shown_as_slides_and_back(open_page, name):
+    page = open_page(f"chapters/{name}.html", viewport={"width": 1280, "height": 720})
+    prose = page.locator("article section > p:visible")
+    before = prose.count()
+    page.get_by_role("link", name="As slides").click()
+    assert prose.count() == 0 < before
+    inside = "article section > :not(section, h1, h2, h3):visible"
+    heights = evaluate_all(page, inside, "e => e.getBoundingClientRect().height")
+    assert len(heights) > 20 and min(heights) >= 720 and max(heights) < 800
+    # Nothing that is folded, and nothing empty.
+    assert page.locator("details:visible, .tag_hide-cell:visible").count() == 0
+    texts = evaluate_all(page, inside, "e => e.querySelector('img') || e.innerText")
+    assert all(texts)
+    page.keyboard.press("PageDown")
+    page.wait_for_function("scrollY >= 720")
+    page.get_by_role("link", name="Leave the slides").click()
+    assert prose.count() == before

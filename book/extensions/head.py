@@ -72,6 +72,12 @@ def insert(app, doctree):
         line = nodes.paragraph("", "", nodes.strong("", f"{name}: "))
         line += nodes.Text(f"{text}.")
         head += nodes.list_item("", line)
+    if metadata.get("d2l_dense", {}).get("slides"):
+        head["ids"].append("slides")  # static/slides.css shows the page in another way
+        line = nodes.paragraph("", "", classes=["slides"])
+        for url, text in {"#slides": "As slides", "#": "Leave the slides"}.items():
+            line += nodes.reference("", text, refuri=url, internal=True)
+        head += nodes.list_item("", line)
     page.insert(1, head)
 
 
