@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator as Validator
 from scipy import stats
 
 from d2l_dense.files import replace_file
-from d2l_dense.plots import table
 
 Record = dict[str, Any]
 Arms = Mapping[str, tuple[str, str]]  # a name for readers -> experiment and arm
@@ -207,21 +206,3 @@ def compare(
                 text = str(error)
             lines.append(f"- {title} ({device}): {text}.")
     return "\n".join(lines) or f"- {title}: {MISSING}.", gaps
-
-
-def runs_table(arms: Arms, key: str = "test_accuracy") -> str:
-    """Return the means of arms, as a Markdown table and caption a type of device."""
-    parts = []
-    for device in DEVICES:
-        rows, where = [], {}
-        for name, arm in arms.items():
-            runs = load(*arm, device)
-            rows.append([name, f"{summarise(runs, key):.4f}" if runs else MISSING])
-            for run in runs:
-                machine = f"{run['device']['name']}, {conditions(run)}"
-                where.setdefault(machine, {})[name] = None
-        lines = [f"{machine}: {', '.join(names)}" for machine, names in where.items()]
-        if where:
-            caption = "; ".join(lines if len(lines) > 1 else where)
-            parts += [table(["what", key.replace("_", " ")], rows), f"{caption}."]
-    return "\n\n".join(parts) or MISSING

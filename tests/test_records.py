@@ -278,7 +278,7 @@ def recorded(tmp_path, monkeypatch):
 ARMS = {"A": ("densenet", "ours"), "B": ("densenet", "d2l"), "C": ("densenet", "new")}
 
 
-def test_arms_are_compared_and_shown_on_each_device(recorded):
+def test_arms_are_compared_on_each_device(recorded):
     recorded(runs(0.9, 0.8) + runs(0.8, 0.7, arm="d2l"))
     recorded(runs(0.9, device=DEVICE | {"type": "cuda"}))
     line, gaps = records.compare("A", "B", ARMS)
@@ -286,10 +286,6 @@ def test_arms_are_compared_and_shown_on_each_device(recorded):
     assert list(gaps) == ["A − B (cpu)"] and gaps["A − B (cpu)"].sign == 1
     line, gaps = records.compare("A", "C", ARMS)
     assert line == "- **A against C**: not recorded yet." and gaps == {}
-    cpu, cuda = records.runs_table(ARMS).replace("\xa0", " ").split("\n\n| what")
-    assert "\n| A | 0.8500 ± 0.0707 (n = 2) |\n| B | 0.7500 ± 0" in cpu
-    assert cpu.endswith("yet |\n\nA processor, cpu, fp32, 96×96, 2 epochs.")
-    assert "\n| A | 0.9000 (one run) |\n| B | not recorded yet |" in cuda
 
 
 def test_arms_of_other_precisions_are_named_and_not_compared(recorded):
@@ -298,8 +294,6 @@ def test_arms_of_other_precisions_are_named_and_not_compared(recorded):
     line, gaps = records.compare("A", "B", ARMS)
     words = "cpu, fp32, 96×96, 2 epochs – cpu, bf16, 96×96, 2 epochs"
     assert line == f"- **A against B** (cpu): not comparable: {words}." and gaps == {}
-    caption = records.runs_table(ARMS).split("\n")[-1]
-    assert ", fp32, 96×96, 2 epochs: A; A processor, cpu, bf16, 96" in caption
 
 
 def test_a_smaller_error_is_better(recorded):
