@@ -182,7 +182,7 @@ def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
     low, high = gap.interval
     found = f"undecided, differences of up to {max(-low, high):.4f} remain possible"
     if gap.sign:
-        found = f"{first if gap.sign == better else second} is better"
+        found = f"{first if gap.sign == better else second} is ahead"
     # More digits where four would show an end as zero.
     digits = next((d for d in (4, 5, 6) if round(low, d) and round(high, d)), 4)
     ends = f"{low:+.{digits}f} to {high:+.{digits}f}"

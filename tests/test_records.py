@@ -256,9 +256,9 @@ def test_a_verdict_says_what_was_decided():
     def said(*values, better=1):
         return records.verdict(records.Summary.of(values), "A", "B", better)
 
-    words = "+0.0303 (95 % interval +0.0289 to +0.0318, n = 3): A is better"
+    words = "+0.0303 (95 % interval +0.0289 to +0.0318, n = 3): A is ahead"
     assert said(0.03, 0.03, 0.031) == words
-    assert said(0.03, 0.03, 0.031, better=-1).endswith("B is better")
+    assert said(0.03, 0.03, 0.031, better=-1).endswith("B is ahead")
     undecided = "undecided, differences of up to 0.1271 remain possible"
     assert said(0.01, -0.01).endswith(undecided)
     assert said(0.1) == "+0.1000 from one pair: a first estimate, without an interval"
@@ -298,4 +298,4 @@ def test_arms_of_other_precisions_are_named_and_not_compared(recorded):
 
 def test_a_smaller_error_is_better(recorded):
     recorded(folded("ours", [1, 1, 1.1, 1, 1]) + folded("d2l", [2, 2, 2, 2.1, 2]))
-    assert records.compare("A", "B", ARMS, "rmse")[0].endswith("n = 5): A is better.")
+    assert records.compare("A", "B", ARMS, "rmse")[0].endswith("n = 5): A is ahead.")
