@@ -53,9 +53,11 @@ experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments densenet --arms ours --precision bf16-mixed --seeds 3
 	$(py) -m experiments densenet --arms d2l --precision 32-true
 	$(py) -m experiments parameters --precision 32-true --seeds 3
-	$(py) -m experiments pooling --precision 32-true --seeds 3
-	$(py) -m experiments details --precision 32-true --seeds 3
-	$(py) -m experiments sparse --precision 32-true --seeds 3
+	$(py) -m experiments parameters --arms narrow_resnet --precision 32-true --seeds 6
+	$(py) -m experiments parameters --arms densenet --precision 32-true --seeds 10
+	$(py) -m experiments pooling --precision 32-true --seeds 10
+	$(py) -m experiments details --precision 32-true --seeds 6
+	$(py) -m experiments sparse --precision 32-true --seeds 6
 	$(py) -m experiments memory
 	$(py) -m experiments reuse
 	$(py) -m experiments housing --seeds 3

@@ -169,7 +169,7 @@ def test_the_list_of_experiments(experiment, capsys):
             assert re.search(rf"^ *{name} +{arm} +\[", listed, re.MULTILINE)
     assert re.search(r" densenet +ours +\[0, 1, 2\] +0 +\d+\.\d +0\.0\n", listed)
     experiment()
-    assert re.search(r" max +\[\] +3 +unknown +unknown\n", capsys.readouterr().out)
+    assert re.search(r" max +\[\] +10 +unknown +unknown\n", capsys.readouterr().out)
 
 
 def test_the_arms_differ_in_the_network_alone():
