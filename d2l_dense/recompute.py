@@ -2,7 +2,7 @@
 
 For each dense layer autograd keeps all that the layer reads, twice: concatenated, and
 normalized. The strategies here keep only the features. In the backward pass,
-"checkpoint" runs the whole layer again, "shared" all of it but the convolutions.
+"checkpoint" runs the layer again up to its last convolution, "shared" no convolution.
 """
 
 from collections.abc import Sequence
