@@ -49,12 +49,12 @@ def check_transition(reader: Callable) -> None:
     def describe(net):
         if not isinstance(net, nn.Module):
             return net
+        Y = net.eval()(torch.zeros(2, 23, 8, 8))
         names = []
-        for layer in net.modules():
+        for layer in net.train().modules():  # in evaluation no statistic has moved
             if not list(layer.children()):
                 size = np.max(getattr(layer, "kernel_size", 0))
                 names.append(f"{type(layer).__name__} {size or ''}".strip())
-        Y = copy.deepcopy(net)(torch.zeros(2, 23, 8, 8))  # the reader's stays as it is
         return f"{', '.join(names)} -> {tuple(Y.shape[1:])}"
 
     B, R, A, M = nn.BatchNorm2d(23), nn.ReLU(), nn.AvgPool2d(2), nn.MaxPool2d(2)
@@ -239,7 +239,7 @@ def _compare(reader, cases, mistakes, describe=lambda result: result):
 def _equal(value, expected):
     """Whether two results are equal, but for rounding."""
     with suppress(Exception):  # they differ, or cannot be compared
-        if isinstance(expected, int | float) and isinstance(value, Tensor):
+        if isinstance(expected, int | float) and isinstance(value, Tensor | np.ndarray):
             value = value.item()
         assert_close(value, expected, rtol=1e-5, atol=1e-8, check_dtype=False)
         return True
