@@ -91,7 +91,9 @@ class AmesHousing(d2l.DataModule):
         other._use(train_rows, val_rows)
         return other
 
-    def _use(self, train_rows: np.ndarray, val_rows: np.ndarray) -> None:
+    def _use(self, *rows: object) -> None:
+        numbers = np.arange(len(self.features))  # of rows that may be a range or a mask
+        train_rows, val_rows = (numbers[[] if r is None else r] for r in rows)
         known = self.log_prices[train_rows]
         if len(set(known)) < 2:  # no standard deviation to divide by
             raise ValueError(f"{train_rows=}: expected two or more prices")
@@ -151,7 +153,7 @@ def preprocessing() -> ColumnTransformer:
 
 def check_sales(sales: pd.DataFrame) -> pd.DataFrame:
     """Return the features as floats or text, NaN if missing; refuse what cannot be."""
-    words = sales[FEATURES].map(_word).astype(object)
+    words = sales[FEATURES].astype(object).map(_word).astype(object)
     numbers = words.apply(pd.to_numeric, errors="coerce").astype(float)
     possible = (numbers >= 0) & (numbers < np.inf)
     possible[CATEGORIES[1:]] = numbers[CATEGORIES[1:]].isna()  # MSSubClass is a number

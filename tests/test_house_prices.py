@@ -109,6 +109,20 @@ def test_a_part(data):
         data.part(alike, np.array([5, 6]))
 
 
+@pytest.mark.parametrize("kind", [range, slice, lambda *ends: np.arange(*ends).tolist()])
+def test_rows_of_any_kind_tell_a_run_from_another(data, kind):
+    first, second = (data.part(kind(i, i + 300), kind(900, 910)) for i in (0, 1))
+    assert first.train_rows.tolist() == list(range(300))
+    assert second.train_rows.tolist() == list(range(1, 301))
+    assert first.val_rows.tolist() == list(range(900, 910))
+
+
+def test_no_row_is_held_out(data):
+    for none in (None, [], np.zeros(2930, dtype=bool)):
+        part = data.part(range(100), none)
+        assert part.val_dataloader() is None and part.val_rows.tolist() == []
+
+
 def test_predictions_are_log_prices(data):
     class Known(torch.nn.Linear):
         def forward(self, X):
@@ -172,6 +186,12 @@ def test_what_says_the_same_is_read_the_same(data, column, values):
     houses[column] = pd.Series(values, houses.index, dtype=object)
     X = data.inputs(houses)
     assert torch.equal(X, X[:1].expand_as(X))
+
+
+def test_pandas_own_types_are_read_the_same(data):
+    houses = data.features[:9]
+    X = data.inputs(houses.convert_dtypes())
+    assert torch.equal(X, data.inputs(houses))
 
 
 @pytest.mark.parametrize(
