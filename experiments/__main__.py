@@ -83,6 +83,7 @@ def main() -> None:
     module = MODULES.get(name, training)
     precision = trainer.precision if module is training else "32-true"
     recorded = records.load(name, device=device, folder=options.results)
+    recorded = trainer.fabric.broadcast(recorded)  # other machines may have none
     for run in recorded:
         found = run["device"]["precision"]
         if run["arm"] in arms and found != precision:

@@ -114,6 +114,7 @@ def execute(run: Run) -> records.Record:
     name = f"{run.experiment}-{run.arm}-{division}-{run.device}-search.json"
     notes = run.checkpoints / name
     note = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
+    note = Trainer(accelerator=run.device).fabric.broadcast(note)  # the first process's
     known = note["folds"] if note.get("configuration") == configuration else []
     errors, folds, histories = np.empty(len(data.features)), [], []
     for i, (train_rows, val_rows) in enumerate(data.folds()):

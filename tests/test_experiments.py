@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import randomise, small_fashion_mnist, small_house_prices, without_seconds
+from lightning_fabric import Fabric
 
 from d2l_dense import AmesHousing, FashionMNIST, cost, house_prices, records
 from d2l_dense.recompute import MEMORY
@@ -90,6 +91,20 @@ def test_seeds_and_arms(experiment, monkeypatch):
     monkeypatch.setattr(training, "execute", execute)
     experiment("densenet", "--arms", "d2l", "ours", "--seeds", 2)
     assert ran == [("d2l", 0), ("ours", 0), ("d2l", 1), ("ours", 1)]
+
+
+def test_under_torchrun_the_first_process_says_what_is_there(
+    experiment, tmp_path, monkeypatch, capsys
+):
+    """The other machines, whose folders are empty, leave out the same runs."""
+    experiment("densenet", "--arms", "ours")
+    first = recorded(tmp_path, "densenet")
+    for path in tmp_path.glob("results/*"):
+        path.unlink()
+    monkeypatch.setattr(Fabric, "broadcast", lambda fabric, own: own or first)
+    monkeypatch.setattr(training, "execute", lambda run: pytest.fail("it ran"))
+    experiment("densenet", "--arms", "ours")
+    assert "densenet-ours-0-cpu.json is there" in capsys.readouterr().out
 
 
 def test_the_mirroring_is_off_where_pictures_are_scored(experiment, monkeypatch):
@@ -303,6 +318,13 @@ def test_settings_that_were_found_are_taken(small_housing, tmp_path, monkeypatch
     settings = [[fold["settings"] for fold in r["folds"]] for r in (first, second)]
     assert settings[0] == settings[1]
     assert first["errors"] != second["errors"]
+
+    # Under torchrun the first process says what was found.
+    note = json.loads(next(tmp_path.glob("runs/housing-dense*")).read_text())
+    monkeypatch.setattr(Fabric, "broadcast", lambda fabric, own: own or note)
+    run = Run("housing", "dense_mlp", 2, "cpu", tmp_path / "another machine's")
+    found = housing.execute(run)["folds"]
+    assert [fold["settings"] for fold in found] == settings[0]
 
     # But not for another configuration.
     monkeypatch.setitem(COMPARED, "ridge", COMPARED["ridge"] | {"trials": 1})
