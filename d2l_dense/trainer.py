@@ -118,6 +118,7 @@ class Trainer(d2l.HyperParameters):
             found = self.fabric.is_global_zero and load(self.checkpoint, self._run)
             if found := self.fabric.broadcast(found):  # others may have no such file
                 self.history = found["history"]
+                count("max_epochs", self.max_epochs, minimum=len(self.history))
                 for name, part in self._parts.items():
                     part.load_state_dict(found["state"][name])
         self.train_batch_idx = len(self.history) * self.num_train_batches

@@ -284,6 +284,8 @@ def test_more_epochs_are_the_same_run_without_a_schedule(tmp_path):
     path = tmp_path / "run.pt"
     run(path, max_epochs=1, schedule=None)
     assert_same_run(run(path, weights=2, schedule=None), run(schedule=None))
+    with pytest.raises(ValueError, match="max_epochs=2: expected a whole number, 3 or"):
+        run(path, max_epochs=2, schedule=None)
 
 
 @pytest.mark.parametrize(
