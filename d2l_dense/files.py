@@ -65,7 +65,7 @@ def find_or_fetch(
     algorithm = "SHA256" if len(digest) == 64 else "SHA1"
     files = [p.with_name(p.name + end) for p in places for end in ("", ".gz")]
     found = []
-    for source in [*filter(Path.is_file, files), *addresses]:
+    for source in [*filter(os.path.isfile, files), *addresses]:
         try:
             local = isinstance(source, Path)
             with open(source, "rb") if local else urlopen(source, timeout=30) as file:

@@ -172,6 +172,14 @@ def test_where_files_may_lie(places, contents, suffix):
             path.unlink()
 
 
+def test_a_folder_that_cannot_be_looked_into_is_passed_over(places, contents):
+    put(places[3], contents)
+    for name in ("a" * 300, "locked"):
+        (places[0] / "locked").mkdir(mode=0, parents=True, exist_ok=True)
+        _, found = zip(*fashion_mnist_files(places[0] / name), strict=True)
+        assert found == tuple(contents.values())
+
+
 @pytest.mark.parametrize(
     "sent, words",
     [
