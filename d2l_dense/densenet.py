@@ -116,7 +116,7 @@ class DenseNet(d2l.Classifier):
         """Load the weights of `torchvision.models.densenet*`, all or none of them.
 
         They are its network or `state_dict()`, also under the older names of its files,
-        of a DataParallel, or in a checkpoint: {"state_dict": ...} or {"model": ...}.
+        of a wrapper (DataParallel, compile), or below a key "state_dict" or "model".
         """
         if isinstance(weights, nn.Module):
             weights = weights.state_dict()
@@ -125,7 +125,7 @@ class DenseNet(d2l.Classifier):
         found = {k: count for k, count in own.items() if k.endswith("batches_tracked")}
         for key, value in weights.items():
             key = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)  # older files
-            found[key.removeprefix("module.")] = value  # of a DataParallel network
+            found[re.sub(r"^(module\.|_orig_mod\.)+", "", key)] = value
         theirs, ours = (
             {key: getattr(value, "shape", type(value)) for key, value in state.items()}
             for state in (found, own)

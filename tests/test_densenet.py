@@ -309,7 +309,7 @@ def test_equals_torchvisions(name):
         lambda net: net,
         lambda net: {"state_dict": net.state_dict(), "epoch": 3},
         lambda net: {"model": net.state_dict()},
-        lambda net: nn.DataParallel(net).state_dict(),
+        lambda net: nn.DataParallel(torch.compile(net)).state_dict(),
         lambda net: {k: v.half() for k, v in net.state_dict().items()},
         # In torchvision's files, "norm1" is "norm.1", and no batches are counted.
         lambda net: {
