@@ -109,7 +109,9 @@ def test_a_part(data):
         data.part(alike, np.array([5, 6]))
 
 
-@pytest.mark.parametrize("kind", [range, slice, lambda *ends: np.arange(*ends).tolist()])
+@pytest.mark.parametrize(
+    "kind", [range, slice, lambda *ends: np.arange(*ends).tolist()]
+)
 def test_rows_of_any_kind_tell_a_run_from_another(data, kind):
     first, second = (data.part(kind(i, i + 300), kind(900, 910)) for i in (0, 1))
     assert first.train_rows.tolist() == list(range(300))
