@@ -1,6 +1,7 @@
 """House prices in Ames, Iowa, as numbers that a model can read."""
 
 import hashlib
+from collections.abc import Sequence
 from copy import copy
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,7 @@ GRADES = {  # from the worst to the best; what is missing is below them all
     "PavedDrive": "N P Y",
 }
 FEATURES = [*SIZES, *NUMBERS, *GRADES, *CATEGORIES]  # 79
+Rows = np.ndarray | slice | Sequence[int]  # numbers of rows, or a mask
 MISSING = "", "na", "n/a", "nan", "none", "null", "<na>"  # in small letters
 
 
@@ -85,15 +87,16 @@ class AmesHousing(d2l.DataModule):
         folds = KFold(self.num_folds, shuffle=True, random_state=self.seed)
         return list(folds.split(self.features))
 
-    def part(self, train_rows: np.ndarray, val_rows: np.ndarray) -> "AmesHousing":
+    def part(self, train_rows: Rows, val_rows: Rows | None) -> "AmesHousing":
         """The same sales with other rows to train on, and to hold out (or none)."""
         other = copy(self)
         other._use(train_rows, val_rows)
         return other
 
-    def _use(self, *rows: object) -> None:
-        numbers = np.arange(len(self.features))  # of rows that may be a range or a mask
-        train_rows, val_rows = (numbers[[] if r is None else r] for r in rows)
+    def _use(self, train_rows: Rows, val_rows: Rows | None) -> None:
+        numbers = np.arange(len(self.features))
+        train_rows = numbers[train_rows]
+        val_rows = numbers[[] if val_rows is None else val_rows]
         known = self.log_prices[train_rows]
         if len(set(known)) < 2:  # no standard deviation to divide by
             raise ValueError(f"{train_rows=}: expected two or more prices")
