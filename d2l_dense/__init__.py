@@ -12,5 +12,5 @@ from d2l_dense.densenet import VARIANTS, DenseNet
 from d2l_dense.fashion_mnist import FashionMNIST
 from d2l_dense.house_prices import AmesHousing
 from d2l_dense.mlp import DenseMLP
-from d2l_dense.pretrained import trained_densenet
+from d2l_dense.records import trained_densenet
 from d2l_dense.trainer import Trainer, one_cycle

@@ -33,13 +33,12 @@ def identity(trainer: Any, **parts: Any) -> dict[str, Any]:
             arguments |= part.state_dict()
         for name in sorted(arguments.keys() - SAME_NUMBERS):
             run[f"{owner}'s {name}"] = arguments[name]
-    return json.loads(json.dumps(run, default=_plain, skipkeys=True))
 
+    def plain(value):  # NumPy's numbers and arrays; of anything else, the type
+        small = getattr(value, "nbytes", 2**23) < 2**23
+        return value.tolist() if small else type(value).__name__
 
-def _plain(value: Any) -> Any:
-    """A number or an array of NumPy's as Python's own; of anything else, its type."""
-    small = getattr(value, "nbytes", 2**23) < 2**23
-    return value.tolist() if small else type(value).__name__
+    return json.loads(json.dumps(run, default=plain, skipkeys=True))
 
 
 def save(path: Path, run: dict, history: list[dict], parts: dict[str, Any]) -> None:

@@ -59,24 +59,6 @@ class Peak(NamedTuple):
         return sum(self[1:])
 
 
-def block_parameters(
-    in_channels: int, num_layers: int, growth_rate: int, bottleneck=None, bias=True
-) -> int:
-    """Parameters of a dense block of L layers, L (sC + f) + sk L (L - 1) / 2.
-
-    A layer costs s for each channel that it reads (2 + 9k, or 2 + bk with a
-    bottleneck) and f besides; layer i reads C + (i - 1) k channels.
-
-    Chapter: "What does a block cost?".
-    """
-    s, f = 2 + 9 * growth_rate, bias * growth_rate
-    if bottleneck is not None:
-        width = bottleneck * growth_rate
-        s, f = 2 + width, (s + bias) * width + f
-    pairs = num_layers * (num_layers - 1) // 2
-    return num_layers * (s * in_channels + f) + s * growth_rate * pairs
-
-
 def summary(
     config: dict, input_shape: tuple, *, pool_first=True, bytes_per_element=4
 ) -> Summary:
@@ -178,12 +160,9 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
     return Peak(stage, parameters, gradients, states * parameters, activations, inputs)
 
 
-def largest_batch(
-    config: dict, image_shape: tuple, budget: float, *, states=1, bytes_per_element=4
-) -> int:
-    """Return how many images (C, H, W) a training step can take in so many bytes."""
+def largest_batch(config: dict, image_shape: tuple, budget: float, **options) -> int:
+    """Return how many images (C, H, W) fit into so many bytes; options as in `peak`."""
     image = checks.counts("image_shape", image_shape, length=3)
-    options = {"states": states, "bytes_per_element": bytes_per_element}
     sizes = range(1, int(budget) // (4 * prod(image)) + 1)  # more is not even read
     return bisect(
         sizes, budget, key=lambda n: peak(config, (n, *image), **options).total

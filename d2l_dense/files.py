@@ -30,22 +30,15 @@ def replace_file(path: str | Path, data: bytes) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder, and see that it can be written, before hours of work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        text = f"cannot write to {folder}: {error.strerror}. Choose another folder"
-        raise OSError(error.errno, text) from None
+    """See that a folder can be written to, before hours of work."""
+    replace_file(folder / ".writable", b"")
+    (folder / ".writable").unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
-    """Where this user keeps files between runs; without a home, the folder `data`."""
-    try:
-        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(caches, "d2l_dense").expanduser()
-    except RuntimeError:
-        return Path("data")
+    """Where this user keeps files between runs."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(caches, "d2l_dense")
 
 
 def data_folders(root: str | Path | None = None) -> list[Path]:

@@ -77,9 +77,8 @@ def measure(
     made = _optimizer(net, optimizer)
     torch.cuda.reset_peak_memory_stats(X.device)
     _step(net, made, X, y, autocast)
-    found = torch.cuda.max_memory_allocated(X.device) - before
-    reserved = torch.cuda.max_memory_reserved(X.device)
-    return {"total": found + X.nbytes + y.nbytes, "reserved": reserved}
+    total = torch.cuda.max_memory_allocated(X.device) - before + X.nbytes + y.nbytes
+    return {"total": total, "reserved": torch.cuda.max_memory_reserved(X.device)}
 
 
 def timeline(

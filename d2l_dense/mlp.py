@@ -59,7 +59,11 @@ class DenseMLP(d2l.Module):
                 width = self.kept + narrow
             layers = nn.ModuleList()
             for _ in range(num_layers):
-                layers.append(_layer(width, growth_rate, norm, dropout))
+                linear = nn.Linear(width, growth_rate)
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+                nn.init.zeros_(linear.bias)
+                bn = nn.BatchNorm1d(growth_rate) if norm else nn.Identity()
+                layers.append(nn.Sequential(linear, bn, nn.ReLU(), nn.Dropout(dropout)))
                 width += growth_rate
             self.blocks.append(layers)
         self.head = nn.Linear(width, 1)
@@ -100,12 +104,3 @@ class DenseMLP(d2l.Module):
         """AdamW with what the constructor was given."""
         options = {"weight_decay": self.weight_decay, "fused": True}
         return torch.optim.AdamW(self.parameters(), self.lr, **options)
-
-
-def _layer(width: int, growth_rate: int, norm: bool, dropout: float) -> nn.Sequential:
-    """(N, width) -> (N, growth_rate), started as He et al. (2015) do."""
-    linear = nn.Linear(width, growth_rate)
-    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-    nn.init.zeros_(linear.bias)
-    between = nn.BatchNorm1d(growth_rate) if norm else nn.Identity()
-    return nn.Sequential(linear, between, nn.ReLU(), nn.Dropout(dropout))

@@ -45,21 +45,6 @@ def dots(axes: Axes, groups: dict) -> None:
     axes.set_ylim(len(groups) - 0.5, -0.5)
 
 
-def stacked_bars(axes: Axes, parts: dict, names: Sequence[str], unit: str) -> None:
-    """Draw a horizontal bar a name; `parts` holds for each label a length a bar."""
-    left = np.zeros(len(names))
-    for label, lengths in parts.items():
-        axes.barh(names, lengths, left=left, label=label, edgecolor="white")
-        left += lengths
-    axes.invert_yaxis()
-    axes.set_xlabel(unit)
-
-
-def spread(ratios: Sequence[float]) -> str:
-    """The median of some ratios, and their range."""
-    return f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; a column of figures, but the first, is set right."""
     cells = [[_cell(value) for value in row] for row in (head, *rows)]

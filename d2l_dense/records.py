@@ -1,31 +1,34 @@
-"""Recorded runs, described by record.schema.json, and what pages say of them."""
+"""Recorded runs, what pages say of them, and the network that one of them trained."""
 
 import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 from jsonschema import Draft202012Validator as Validator
 from scipy import stats
 
+from d2l_dense.densenet import DenseNet
 from d2l_dense.files import replace_file
 
 Record = dict[str, Any]
-Arms = Mapping[str, tuple[str, str]]  # a name for readers -> experiment and arm
 
 _HERE = Path(__file__).parent
 RESULTS = _HERE / "results"  # of an installed package
 if not RESULTS.is_dir():
     RESULTS = _HERE.parent / "results"  # of a clone
 SCHEMA = json.loads((_HERE / "record.schema.json").read_text("utf-8"))
+VALIDATOR = Validator(SCHEMA, format_checker=Validator.FORMAT_CHECKER)
+WEIGHTS = RESULTS / "densenet.safetensors"
+WEIGHTS_SHA_256 = "d7509446ac220304d7d8786d809df704a821fb99fdabdf36cedef7682bb5334c"
 PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}
 DEVICES = ("cpu", "cuda", "mps")
-MISSING = "not recorded yet"
 
 
 def path(
@@ -53,7 +56,7 @@ def load(
             record = json.loads(file.read_text("utf-8"))
             if (place := _place(record, folder)) != file:
                 raise ValueError(f"this is the record of {place.name}; rename it")
-            if record.pop("sha256", _sha256(record)) != _sha256(record):
+            if record.pop("sha256", None) not in (None, _sha256(record)):
                 raise ValueError("it was changed since it was written; restore it")
             found.append(record)
         except ValueError as error:
@@ -63,14 +66,12 @@ def load(
 
 def _sha256(record: Record) -> str:
     """Hash of what a record says, however its file is laid out."""
-    content = {key: value for key, value in record.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _place(record: Record, folder: str | Path) -> Path:
     """Check a record; return its path."""
-    validator = Validator(SCHEMA, format_checker=Validator.FORMAT_CHECKER)
-    for error in validator.iter_errors(record):
+    for error in VALIDATOR.iter_errors(record):
         raise ValueError(f"no record: {error.json_path}: {error.message}")
     json.dumps(record, allow_nan=False)  # refuses what is not finite
     run = [record[key] for key in ("experiment", "arm", "seed")]
@@ -189,20 +190,27 @@ def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
     return f"{gap.mean:+.4f} (95 % interval {ends}, n = {len(gap.values)}): {found}"
 
 
-def compare(
-    first: str, second: str, arms: Arms, key: str = "test_accuracy"
-) -> tuple[str, dict[str, Summary]]:
-    """Compare two arms on each type of device: a Markdown list, and differences."""
-    title, lines, gaps = f"**{first} against {second}**", [], {}
-    better = -1 if key.endswith(("loss", "rmse")) else 1
-    for device in DEVICES:
-        ours, theirs = (load(*arms[name], device) for name in (first, second))
-        if ours and theirs:
-            try:
-                gap = difference(ours, theirs, key)
-                gaps[f"{first} − {second} ({device})"] = gap
-                text = verdict(gap, first, second, better)
-            except ValueError as error:
-                text = str(error)
-            lines.append(f"- {title} ({device}): {text}.")
-    return "\n".join(lines) or f"- {title}: {MISSING}.", gaps
+def compare(first: str, second: str, arms: dict, key: str = "test_accuracy") -> dict:
+    """Summarise first minus second, by type of device; `arms`: (experiment, arm)."""
+    runs = {d: [load(*arms[name], d) for name in (first, second)] for d in DEVICES}
+    return {d: difference(*both, key) for d, both in runs.items() if all(both)}
+
+
+def trained_densenet(path: str | Path = WEIGHTS) -> tuple[DenseNet, Record]:
+    """Return the trained network, in evaluation mode, and the record of its run.
+
+    `python -m experiments.weights` writes the file, convolutions in half precision.
+
+    Chapter: "What does it get wrong?".
+    """
+    data = Path(path).read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != WEIGHTS_SHA_256:
+        held = f"SHA-256 {found} ({len(data):,} bytes)"
+        raise ValueError(f"{path} has {held}: expected {WEIGHTS_SHA_256}; restore it")
+    with safetensors.safe_open(path, framework="pt") as file:
+        run = file.metadata()
+    runs = load(run["experiment"], run["arm"], run["device"])
+    (record,) = [r for r in runs if str(r["seed"]) == run["seed"]]
+    net = DenseNet(**record["configuration"]["model"])
+    net.load_state_dict(safetensors.torch.load(data))  # into float32
+    return net.eval(), record

@@ -158,9 +158,8 @@ class Trainer(d2l.HyperParameters):
         except RuntimeError as error:
             if "out of memory" not in str(error) and "can't allocate" not in str(error):
                 raise
-            found = f"out of memory with a batch of shape {tuple(batch[0].shape)}"
-            advice = "take a smaller batch, or memory='shared'"
-            raise MemoryError(f"{found}: {advice}") from error
+            text = f"out of memory with a batch of shape {tuple(batch[0].shape)}"
+            raise MemoryError(f"{text}: reduce it or use memory='shared'") from error
         self.train_batch_idx += 1
         if self.train_batch_idx % self.num_train_batches % 50 == 0:  # seldom: it waits
             self.check_finite({"loss": loss.item()})
@@ -168,12 +167,11 @@ class Trainer(d2l.HyperParameters):
     def check_finite(self, row: dict[str, float]) -> None:
         """Raise a FloatingPointError if a loss, or another figure, is not finite."""
         step = self.train_batch_idx - self.epoch * self.num_train_batches
+        where = f"epoch {self.epoch + 1}, step {step}, at the learning rate {self.lr:g}"
         for name, value in row.items():
             if not isfinite(value):
-                raise FloatingPointError(
-                    f"{name} is {value} in epoch {self.epoch + 1}, step {step}, at a "
-                    f"learning rate of {self.lr:g}: lower it or set gradient_clip_val"
-                )
+                advice = "lower it or set gradient_clip_val"
+                raise FloatingPointError(f"{name} is {value} in {where}: {advice}")
 
     def evaluate(self, model: d2l.Module, loader: DataLoader) -> dict[str, float]:
         """Average what `validation_step` reports over every example, by its names."""

@@ -1,7 +1,7 @@
 """`python -m experiments.weights RECORD`: keep the weights that a run ended with.
 
 Takes them from the run's checkpoint, writes them beside the records, and prints the
-hash to pin in `d2l_dense/pretrained.py`. Weights of another run are not replaced.
+hash to pin in `d2l_dense/records.py`. Weights of another run are not replaced.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from d2l_dense import pretrained
+from d2l_dense import records
 from d2l_dense.files import replace_file
 from experiments.__main__ import CHECKPOINTS
 
@@ -43,7 +43,7 @@ def export(place: Path, checkpoints: Path, target: Path) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("record", type=Path)
-    parser.add_argument("--output", type=Path, default=pretrained.FILE)
+    parser.add_argument("--output", type=Path, default=records.WEIGHTS)
     options = parser.parse_args()
     try:
         print(export(options.record, CHECKPOINTS, options.output))

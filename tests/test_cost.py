@@ -108,31 +108,6 @@ def test_any_network_equals_the_built_one(config):
             assert sum(getattr(r, column) for r in rows) == getattr(count, column)
 
 
-@settings(max_examples=300)
-@given(
-    in_channels=st.integers(1, 300),
-    num_layers=st.integers(1, 60),
-    growth_rate=st.integers(1, 50),
-    bottleneck=st.none() | st.integers(1, 6),
-    bias=st.booleans(),
-)
-def test_block_equals_the_sum_of_its_layers(
-    in_channels, num_layers, growth_rate, bottleneck, bias
-):
-    options = growth_rate, bottleneck, bias
-    layers = [
-        cost.block_parameters(in_channels + i * growth_rate, 1, *options)
-        for i in range(num_layers)
-    ]
-    assert cost.block_parameters(in_channels, num_layers, *options) == sum(layers)
-
-
-def test_chapters_block_by_hand():
-    """D2L's example: 3 channels in, 2 layers of 10."""
-    assert cost.block_parameters(3, 1, 10) == 2 * 3 + 9 * 3 * 10 + 10
-    assert cost.block_parameters(3, 2, 10) == 286 + 1206
-
-
 @pytest.mark.parametrize("config", [*SMALL, SMALL[0] | {"pool": "stride"}])
 def test_macs_and_activation_bytes_equal_pytorchs(config):
     shape = (3, 1, 46, 38)

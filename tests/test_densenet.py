@@ -349,7 +349,7 @@ def test_weights_that_do_not_fit_are_refused_whole(change, words):
 def test_forms_that_torchvision_does_not_have():
     for change in ({"bottleneck": None}, {"stem": "cifar"}, {"bias": True}):
         net, ((key, value),) = small_densenet(**change), change.items()
-        words = f"{key}={value!r}.*: expected a bottleneck, stem='imagenet' and bias"
+        words = f"{key}={value!r}.*: needs a bottleneck, stem='imagenet', bias"
         with pytest.raises(ValueError, match=words):
             net.to_torchvision()
         with pytest.raises(ValueError, match=words):

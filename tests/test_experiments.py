@@ -153,7 +153,7 @@ def test_an_interrupted_run_goes_on(experiment, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_seen_before_the_work(experiment, tmp_path):
     (tmp_path / "results").write_text("no folder")
-    with pytest.raises(OSError, match=f"cannot write to {tmp_path / 'results'}"):
+    with pytest.raises(OSError, match=f"cannot write {tmp_path / 'results'}/.writable"):
         experiment("densenet", "--arms", "ours")
     assert not (tmp_path / "runs").exists()
 

@@ -34,11 +34,10 @@ def test_words_go_left_and_figures_right_in_one_line():
 
 
 def test_a_column_of_figures_is_known_by_its_cells():
-    for cell in ("-0.002", "+0.1", "−3", "56 × 56", plots.spread([1.1, 0.9, 1.04])):
+    for cell in ("-0.002", "+0.1", "−3", "56 × 56", "1.04 (0.90 to 1.10)"):
         assert "---:" in plots.table(["", ""], [["a", "–"], ["b", cell]])
     for cell in ("(1×1, 3×3) × 6", "+0.2 (95 % interval of several words): no", ""):
         assert "---:" not in plots.table(["", ""], [["a", "–"], ["b", cell]])
-    assert plots.spread([1.1, 0.9, 1.04]) == "1.04 (0.90 to 1.10)"
 
 
 def test_a_cell_is_shown_as_it_is():
@@ -72,12 +71,6 @@ def test_dots_show_all_runs_with_mean_and_interval(axes):
         assert summary.interval is None or summary.interval in shown
     assert [text.get_text() for text in axes.get_yticklabels()] == list(groups)
     assert [line.get_color() == plots.GREY for line in axes.lines].count(True) == 3
-
-
-def test_bars_are_stacked(axes):
-    plots.stacked_bars(axes, {"old": [2, 3], "new": [1, 1]}, ["a", "b"], "channels")
-    spans = [(bar.get_x(), bar.get_width()) for bar in axes.patches]
-    assert spans == [(0, 2), (0, 3), (2, 1), (3, 1)] and axes.get_xlabel() == "channels"
 
 
 def test_who_reads_whom_is_well_formed_and_says_what_each_layer_reads():

@@ -107,7 +107,7 @@ def test_docstrings_name_headings_that_are_there():
     found = []
     for path in (ROOT / "d2l_dense").glob("*.py"):
         found += api.CHAPTER.findall(" ".join(path.read_text("utf-8").split()))
-    assert len(found) > 15
+    assert len(found) >= 15
     assert {title for title in found if title.removeprefix("★ ") not in known} == set()
 
 

@@ -197,10 +197,14 @@ def test_the_seed_decides_order_and_dropout():
 
 def test_a_step_that_does_not_fit(monkeypatch):
     trainer = quiet()
-    advice = r"out of memory with a batch of shape \(4, 1, 8, 8\): take a smaller batch"
+    advice = r"out of memory with a batch of shape \(4, 1, 8, 8\): reduce it"
     for error, kind, words in (
         ("CUDA out of memory. Tried", MemoryError, advice),
-        ("Allocator: can't allocate memory", MemoryError, f"{advice}, or memory='sh"),
+        (
+            "Allocator: can't allocate memory",
+            MemoryError,
+            f"{advice} or use memory='sh",
+        ),
         ("other", RuntimeError, "other"),
     ):
         backward = Mock(side_effect=RuntimeError(error))  # OutOfMemoryError is one
@@ -215,7 +219,7 @@ def spoil(trainer):
 
 def diverges(name, epoch, step, rate):
     """Expect that error, with its advice."""
-    words = f"{name} is nan in epoch {epoch}, step {step}, at a learning rate of {rate}"
+    words = f"{name} is nan in epoch {epoch}, step {step}, at the learning rate {rate}"
     words = f"^{re.escape(words)}: lower it or set gradient_clip_val$"
     return pytest.raises(FloatingPointError, match=words)
 

@@ -1,4 +1,4 @@
-"""d2l_dense/pretrained.py and experiments/weights.py: the trained network."""
+"""The trained network, and experiments/weights.py, which keeps its weights."""
 
 import json
 
@@ -7,13 +7,13 @@ import safetensors.torch
 import torch
 from helpers import assert_equal_states
 
-from d2l_dense import DenseNet, FashionMNIST, pretrained, records, trained_densenet
+from d2l_dense import DenseNet, FashionMNIST, records, trained_densenet
 from experiments import weights
 
 
 def test_it_is_small_and_the_contracts_network():
-    net, record = trained_densenet(str(pretrained.FILE))
-    assert pretrained.FILE.stat().st_size <= 2_000_000
+    net, record = trained_densenet(str(records.WEIGHTS))
+    assert records.WEIGHTS.stat().st_size <= 2_000_000
     assert sum(p.numel() for p in net.parameters()) == 758_226
     assert not net.training
     assert {p.dtype for p in net.parameters()} == {torch.float32}
@@ -43,8 +43,10 @@ def test_its_first_answers_are_those_of_the_record():
 
 def test_another_file_is_refused(tmp_path):
     place = tmp_path / "weights.safetensors"
-    place.write_bytes(pretrained.FILE.read_bytes()[:-1])
-    words = rf"has SHA-256 [0-9a-f]+ \([\d,]+ bytes\): expected {pretrained.SHA256}"
+    place.write_bytes(records.WEIGHTS.read_bytes()[:-1])
+    words = (
+        rf"has SHA-256 [0-9a-f]+ \([\d,]+ bytes\): expected {records.WEIGHTS_SHA_256}"
+    )
     with pytest.raises(ValueError, match=words):
         trained_densenet(place)
     with pytest.raises(FileNotFoundError, match="none.safetensors"):
@@ -69,7 +71,9 @@ def run_that_ended(tmp_path):
 def test_there_and_back(run_that_ended, tmp_path, monkeypatch):
     place, net = run_that_ended
     target = tmp_path / "weights.safetensors"
-    monkeypatch.setattr(pretrained, "SHA256", weights.export(place, tmp_path, target))
+    monkeypatch.setattr(
+        records, "WEIGHTS_SHA_256", weights.export(place, tmp_path, target)
+    )
     found, record = trained_densenet(target)
     assert record == json.loads(place.read_text())
     rounded = DenseNet(**record["configuration"]["model"])
