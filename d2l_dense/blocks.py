@@ -69,10 +69,10 @@ class DenseBlock(nn.Module):
             for layer in self.layers:
                 X = torch.cat((X, layer(X)), dim=1)  # growth_rate more channels
             return X
-        lean = shared_layer if self.memory == "shared" else recompute
+        apply = shared_layer if self.memory == "shared" else recompute
         features = [X]
         for layer in self.layers:
-            features.append(lean(layer, *features))
+            features.append(apply(layer, *features))
         return concatenate(features)
 
 

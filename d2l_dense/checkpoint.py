@@ -17,7 +17,7 @@ SAME_NUMBERS = {"memory", "root", "num_workers", "state"}
 
 
 def identity(trainer: Any, **parts: Any) -> dict[str, Any]:
-    """Return what tells a run from others: arguments, data rows, shapes of weights."""
+    """Return what makes a run this one: arguments, rows of data, weights' shapes."""
     names = "seed", "precision", "gradient_clip_val", "num_train_batches"
     run = {name: getattr(trainer, name) for name in names}
     run |= {k: type(v).__name__ for k, v in ({"schedule": None} | parts).items()}
@@ -34,7 +34,7 @@ def identity(trainer: Any, **parts: Any) -> dict[str, Any]:
         for name in sorted(arguments.keys() - SAME_NUMBERS):
             run[f"{owner}'s {name}"] = arguments[name]
 
-    def plain(value):  # NumPy's numbers and arrays; of anything else, the type
+    def plain(value):  # a NumPy number or array below 8 MiB; else only its type counts
         small = getattr(value, "nbytes", 2**23) < 2**23
         return value.tolist() if small else type(value).__name__
 

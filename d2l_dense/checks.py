@@ -7,7 +7,7 @@ from typing import Any
 
 
 def count(name: str, value: Any, minimum: int = 1, optional: bool = False) -> int:
-    """Return a whole number, NumPy's among them, as an int; or None, if optional."""
+    """Return a whole number, `minimum` or more, as an int; None too, if `optional`."""
     if optional and value is None:
         return None
     with suppress(TypeError):
@@ -34,7 +34,7 @@ def share(name: str, value: float) -> float:
 
 
 def choice(name: str, value: Any, choices: Iterable) -> Any:
-    """Return one of some words or numbers."""
+    """Return `value` if it is one of `choices`; else name them in a ValueError."""
     choices = tuple(choices)
     if value not in choices:
         expected = ", ".join(map(str, choices))

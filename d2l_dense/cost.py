@@ -125,7 +125,7 @@ def summary(
 
 
 def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> Peak:
-    """Estimate the peak of a training step, to 10 % of what PyTorch allocates.
+    """Estimate the peak of a training step, mostly to 10 % of what PyTorch allocates.
 
     While a stage goes backward there are the gradients of later parameters, what all
     stages so far have kept, and what this one needs for a moment.
@@ -133,7 +133,7 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
     Args:
         config: arguments of `DenseNet`; "memory" is the strategy.
         states: numbers that the optimizer keeps a parameter: 0 for plain SGD, 1 with
-            momentum, 2 for Adam.
+            momentum, 2 for Adam, whose step needs more where the batch is small.
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
     counted = summary(config, input_shape, bytes_per_element=bytes_per_element)
@@ -163,26 +163,25 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
 def largest_batch(config: dict, image_shape: tuple, budget: float, **options) -> int:
     """Return how many images (C, H, W) fit into so many bytes; options as in `peak`."""
     image = checks.counts("image_shape", image_shape, length=3)
-    sizes = range(1, int(budget) // (4 * prod(image)) + 1)  # more is not even read
+    sizes = range(1, int(budget) // (4 * prod(image)) + 1)  # above: no room for images
     return bisect(
         sizes, budget, key=lambda n: peak(config, (n, *image), **options).total
     )
 
 
 def _working(row, before, growth_rate, inner, memory):
-    """Numbers that a stage's backward pass needs for a moment."""
-    (c, h, w), lean = row.shape, memory != "plain"
-    if row.name.startswith("block"):
-        reads = c - growth_rate  # by the last layer, which goes first
-        if not lean:  # the output's gradient and the layer's
-            return h * w * (c + (inner or reads))
-        # Concatenation, ReLU and a gradient; checkpointed, the bottleneck's as well.
-        again = 2 * reads + 4 * inner if memory == "checkpoint" and inner else 0
-        return h * w * (c + max(3 * reads, 3 * inner, again))
-    if row.name != "stem":  # lean: ReLU, two gradients; and what is pooled
-        return (3 if lean else 2) * prod(before) + lean * before[0] * h * w
-    if row.shape[1:] == before[1:]:  # the stem for CIFAR
-        return prod(row.shape)
+    """Numbers that a stage's backward pass needs for a moment, beside what is kept."""
+    (c, h, w), read, made = row.shape, prod(before), prod(row.shape)
+    if row.name.startswith("block"):  # its last layer goes backward first
+        last, narrow = (c - growth_rate) * h * w, inner * h * w  # read, made by 1x1
+        if memory == "plain":  # the gradients of the block's output and the layer's
+            return made + (narrow or last)
+        both = 2 * last + 4 * narrow if memory == "checkpoint" and inner else 0
+        return made + max(3 * last, 3 * narrow, both)  # input, ReLU's output, gradient
+    if row.name != "stem":  # two gradients; lean: what ReLU and pooling give as well
+        return 2 * read if memory == "plain" else 3 * read + before[0] * h * w
+    if (h, w) == before[1:]:  # the stem for CIFAR
+        return made
     full = c * -(-before[1] // 2) * -(-before[2] // 2)  # before the pooling
     # Lean: convolution, BN and a gradient; output, its gradient, indices of 8 bytes.
-    return 3 * full + 4 * prod(row.shape) if lean else full + prod(row.shape)
+    return full + made if memory == "plain" else 3 * full + 4 * made

@@ -140,9 +140,9 @@ class DenseNet(d2l.Classifier):
 
     def to_torchvision(self) -> dict[str, Tensor]:
         """Return the weights under torchvision's names, for its `load_state_dict`."""
-        if self.bottleneck is None or self.stem != "imagenet" or self.bias:
-            own = f"bottleneck={self.bottleneck}, stem={self.stem!r}, bias={self.bias}"
-            raise ValueError(f"{own}: needs a bottleneck, stem='imagenet', bias=False")
+        own = self.bottleneck is not None, self.stem, self.bias, self.pool
+        if own != (needed := (True, "imagenet", False, "avg")):
+            raise ValueError(f"(bottleneck, stem, bias, pool) = {own}, not {needed}")
         with torch.device("meta"):  # for its names alone, in the order of the layers
             theirs = torchvision.models.DenseNet(block_config=self.arch).state_dict()
         return dict(zip(theirs, self.state_dict().values(), strict=True))

@@ -180,7 +180,7 @@ def check_latest(reader: Callable) -> None:
         "That is one source, not m.": (stop - k, stop),
         "A slice stops behind the last channel.": (start, stop - 1),
     }
-    cases = [((3, 10, 2, 2), (0, 13)), ((C, k, i, m), (start, stop))]
+    cases = [((30, 10, 2, 2), (0, 40)), ((C, k, i, m), (start, stop))]
     _compare(reader, cases, mistakes)
 
 

@@ -13,7 +13,7 @@ from torchvision import datasets
 from d2l_dense.checks import count, counts
 from d2l_dense.files import data_folders, find_or_fetch
 
-SHA_256 = {  # of the files, decompressed
+SHA_256 = {  # of the files, decompressed; in this order
     "train-images": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from copy import copy
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +170,7 @@ def check_sales(sales: pd.DataFrame) -> pd.DataFrame:
     return numbers.assign(**words[[*GRADES, *CATEGORIES]])
 
 
-@cache
+@lru_cache(100_000)  # a NaN is never found again: without a limit it would grow
 def _word(value: object) -> str | float:
     """20, 20.0, "020" and " 20 " are one word, True is 1; NaN is what is missing."""
     word = {"True": "1", "False": "0"}.get(str(value), str(value).strip())

@@ -19,7 +19,7 @@ class DenseMLP(d2l.Module):
         arch: number of layers of each dense block; () leaves a linear model.
         compression: share of the layers' outputs that is kept between two blocks.
         stem: width to which a linear map first compresses the raw input, if any.
-        l1: penalty on the sum of the absolute weights, added in training.
+        l1: penalty on the absolute values of all parameters, biases too; in training.
         beta: errors beyond it count linearly, in units of the target.
     Shape: (N, num_inputs) -> (N, 1)
     Source: Huang et al. (2017), equation 2. Chapter: "A Dense MLP for House Prices".

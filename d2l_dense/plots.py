@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 # Wong's (2011) colours, told apart by people who do not see red and green alike.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#767676"  # of an interval that includes zero
-_FIGURE = re.compile(r"[-+−]?\d.{0,30}")  # in a table; "0.93 ± 0.01 (n = 3)" as well
+_NUMBER = re.compile(r"[-+−]?\d.{0,30}")  # in a table; "0.93 ± 0.01 (n = 3)" as well
 
 
 def use_style() -> None:
@@ -23,7 +23,7 @@ def use_style() -> None:
 
 
 def curve(axes: Axes, runs: Sequence[dict], key: str, **line: str) -> None:
-    """Draw one figure of the runs' histories: each run thinly, and their mean."""
+    """Draw a quantity of the runs' histories: each run thinly, and their mean."""
     values = np.array([[epoch[key] for epoch in run["history"]] for run in runs])
     epochs = np.arange(1, values.shape[1] + 1)
     (mean,) = axes.plot(epochs, values.mean(axis=0), **line)
@@ -33,7 +33,7 @@ def curve(axes: Axes, runs: Sequence[dict], key: str, **line: str) -> None:
 
 
 def dots(axes: Axes, groups: dict) -> None:
-    """Draw every run or pair of some `records.Summary`, their mean and its interval."""
+    """Draw a row for each `records.Summary`: dots, and their mean and its interval."""
     for y, summary in enumerate(groups.values()):
         colour = GREY if summary.interval and summary.sign == 0 else COLOURS[0]
         places = [y] * len(summary.values)
@@ -46,12 +46,12 @@ def dots(axes: Axes, groups: dict) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; a column of figures, but the first, is set right."""
+    """Return a Markdown table; columns of numbers, but the first, are set right."""
     cells = [[_cell(value) for value in row] for row in (head, *rows)]
     rules = []
     for _, *column in zip(*cells, strict=True):  # refuses rows of unequal lengths
-        figures = any(_FIGURE.fullmatch(cell) for cell in column)
-        rules.append("---:" if figures and rules else "---")
+        numbers = any(_NUMBER.fullmatch(cell) for cell in column)
+        rules.append("---:" if numbers and rules else "---")
     cells.insert(1, rules)
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
@@ -60,4 +60,4 @@ def _cell(value: object) -> str:
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return f"{value:,}"
     text = str(value).replace("|", r"\|").replace("\n", " ")
-    return text.replace(" ", "\N{NO-BREAK SPACE}") if _FIGURE.fullmatch(text) else text
+    return text.replace(" ", "\N{NO-BREAK SPACE}") if _NUMBER.fullmatch(text) else text

@@ -47,7 +47,7 @@ class _FrozenStatistics:
     def __enter__(self) -> None:
         self.before = [(n.momentum, n.num_batches_tracked) for n in self.norms]
         for norm in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
+            norm.momentum, norm.num_batches_tracked = 0.0, None  # weight 0, no count
 
     def __exit__(self, *_) -> None:
         for norm, before in zip(self.norms, self.before, strict=True):
@@ -73,10 +73,9 @@ def shared_layer(layer: nn.Sequential, *features: Tensor) -> Tensor:
 def _is_dense_layer(layer: nn.Module) -> bool:
     """Whether it is BN, ReLU and convolution, once or twice, and has no hooks."""
     unit = [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
-    modules = list(layer.modules())
-    if [type(m) for m in modules] not in ([nn.Sequential, *unit * n] for n in (1, 2)):
+    if type(layer) is not nn.Sequential or [*map(type, layer)] not in (unit, 2 * unit):
         return False
-    norms, convs = layer[::3], layer[2::3]
+    norms, convs, modules = layer[::3], layer[2::3], [layer, *layer]
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in modules)
     hooked |= any(m._backward_hooks or m._backward_pre_hooks for m in modules)
     usual = all(m.track_running_stats and m.momentum for m in norms)
@@ -114,7 +113,7 @@ class _PreActivation(torch.autograd.Function):
             raise RuntimeError("memory='shared' has no second derivative; 'plain' has")
         gamma, beta, kernel, mean, rstd, *features = ctx.saved_tensors
         conv, eps = ctx.conv, ctx.norm.eps
-        X, var = concatenate(features), rstd.pow(-2) - eps
+        X, var = concatenate(features), rstd.pow(-2) - eps  # rstd: 1 / sqrt(var + eps)
         # Under autocast the convolution, and so its gradient, is in half precision.
         A = F.batch_norm(X, mean, var, gamma, beta, eps=eps).relu_().to(grad.dtype)
         form = conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups

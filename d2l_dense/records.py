@@ -120,7 +120,7 @@ def summarise(runs: Sequence[Record], key: str) -> Summary:
 
 
 def difference(first: Sequence[Record], second: Sequence[Record], key: str) -> Summary:
-    """Summarise first minus second in pairs of one seed or one fold; refuse unlike."""
+    """Summarise first minus second, paired by seed or fold, under like conditions."""
     _check_alike(first, second)
     ours, theirs = _by_pair(first, key), _by_pair(second, key)
     gaps = [ours[pair] - theirs[pair] for pair in ours if pair in theirs]
@@ -160,6 +160,8 @@ def conditions(run: Record) -> str:
     device, configuration = run["device"], run["configuration"]
     words = [device["type"], PRECISIONS.get(device["precision"], device["precision"])]
     data = configuration.get("data", {})
+    if (processes := device.get("processes", 1)) > 1:  # each takes batches of its own
+        words.append(f"{processes} processes")
     if "resize" in data:
         size, epochs = data["resize"], configuration["max_epochs"]
         words.append(f"{size[0]}×{size[1]}, {epochs} epochs")
@@ -191,7 +193,7 @@ def verdict(gap: Summary, first: str, second: str, better: int = 1) -> str:
 
 
 def compare(first: str, second: str, arms: dict, key: str = "test_accuracy") -> dict:
-    """Summarise first minus second, by type of device; `arms`: (experiment, arm)."""
+    """Return first minus second by type of device; `arms`: name: (experiment, arm)."""
     runs = {d: [load(*arms[name], d) for name in (first, second)] for d in DEVICES}
     return {d: difference(*both, key) for d, both in runs.items() if all(both)}
 

@@ -25,9 +25,9 @@ class Trainer(d2l.HyperParameters):
     """Train a `d2l.Module` on a `d2l.DataModule`; under torchrun in many processes.
 
     Args:
-        schedule: of the optimizer and the number of all steps, such as `one_cycle`.
+        schedule: (optimizer, number of steps) -> scheduler, such as `one_cycle`.
         gradient_clip_val: largest norm of the gradient; 0 does not clip.
-        seed: of order, augmentation and dropout; each epoch has its own.
+        seed: of the images' order, flips and dropout; not of the initial weights.
         checkpoint: a file, written after every epoch, from which `fit` goes on.
         accelerator: "auto", "cpu", "cuda" or "mps".
         precision: "auto" (see `best_precision`) or one of Lightning Fabric's names.

@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     add("--arms", nargs="+", help="which alternatives (all)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     precisions = ("auto", "32-true", "bf16-mixed", "16-mixed")
-    add("--precision", choices=precisions, default="auto", help="on Fashion-MNIST")
+    how = "on Fashion-MNIST; auto: that of the arm's records, if there are any"
+    add("--precision", choices=precisions, default="auto", help=how)
     add("--results", type=Path, default=records.RESULTS, help="where records go")
     add("--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from")
     add("--note", help="what a reader of the figures must know")
@@ -81,16 +82,19 @@ def main() -> None:
     check_folder(options.results)
     check_folder(options.checkpoints)
     module = MODULES.get(name, training)
-    precision = trainer.precision if module is training else "32-true"
     recorded = records.load(name, device=device, folder=options.results)
     recorded = trainer.fabric.broadcast(recorded)  # other machines may have none
-    for run in recorded:
-        found = run["device"]["precision"]
-        if run["arm"] in arms and found != precision:
-            raise ValueError(
-                f"{name} {run['arm']} is recorded with precision {found}, and this run "
-                f"would have {precision}: set --precision {found}, or other --results"
-            )
+    precisions = {}  # of each arm: what is asked for, or what its records have
+    for arm in arms:
+        precision = trainer.precision if module is training else "32-true"
+        known = {r["device"]["precision"] for r in recorded if r["arm"] == arm}
+        for found in known - {precision}:
+            if options.precision != "auto" or len(known) > 1:
+                text = f"{name} {arm} is recorded with precision {found}, and this run"
+                advice = f"set --precision {found}, or other --results"
+                raise ValueError(f"{text} would have {precision}: {advice}")
+            precision = found
+        precisions[arm] = precision
     there = {(run["arm"], run["seed"]) for run in recorded}
     for seed in range(options.seeds):
         for arm in arms:
@@ -98,6 +102,7 @@ def main() -> None:
                 print(records.path(name, arm, seed, device).name, "is there")
                 continue
             record = {"experiment": name, "arm": arm, "seed": seed}
+            precision = precisions[arm]
             record |= provenance(trainer.device, precision)
             run = training.Run(name, arm, seed, device, options.checkpoints, precision)
             record |= module.execute(run)

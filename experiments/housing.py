@@ -112,25 +112,28 @@ def execute(run: Run) -> records.Record:
     data = AmesHousing(source=source, seed=division, **configuration["data"])
     # What the searches have found: for other seeds, and if this run is cut short.
     name = f"{run.experiment}-{run.arm}-{division}-{run.device}-search.json"
-    notes = run.checkpoints / name
-    note = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
-    note = Trainer(accelerator=run.device).fabric.broadcast(note)  # the first process's
-    known = note["folds"] if note.get("configuration") == configuration else []
+    file = run.checkpoints / name
+    saved = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    saved = Trainer(accelerator=run.device).fabric.broadcast(saved)  # of the first one
+    searched = saved["folds"] if saved.get("configuration") == configuration else []
     errors, folds, histories = np.empty(len(data.features)), [], []
     for i, (train_rows, val_rows) in enumerate(data.folds()):
-        if i == len(known):
-            seed = 0 if configuration == COMPARED.get(run.arm) else 5 * division + i
-            known.append(search(run, data, train_rows, seed))
-            note = {"configuration": configuration, "folds": known}
-            replace_file(notes, json.dumps(note).encode())
+        if i == len(searched):
+            same = ARMS[run.experiment] is COMPARED  # the same settings in every fold
+            seed = 0 if same else data.num_folds * division + i
+            searched.append(search(run, data, train_rows, seed))
+            saved = {"configuration": configuration, "folds": searched}
+            replace_file(file, json.dumps(saved).encode())
         start = time.perf_counter()
         part = data.part(train_rows, val_rows)
-        predict, history, size = fit(run, known[i]["settings"], part, run.seed)
+        predict, history, size = fit(run, searched[i]["settings"], part, run.seed)
         found = predict(data.features.iloc[val_rows])
         errors[val_rows] = found - data.log_prices[val_rows]
         seconds = time.perf_counter() - start
         rmse = float(np.mean(errors[val_rows] ** 2) ** 0.5)
-        folds.append({"rmse": rmse, **known[i], "parameters": size, "seconds": seconds})
+        folds.append(
+            {"rmse": rmse, **searched[i], "parameters": size, "seconds": seconds}
+        )
         for row in history:
             row["val_rmse"] = part.std * row.pop("val_mse", row["val_loss"]) ** 0.5
         histories += history or [{"epoch": 1, "seconds": seconds}]

@@ -347,9 +347,16 @@ def test_weights_that_do_not_fit_are_refused_whole(change, words):
 
 
 def test_forms_that_torchvision_does_not_have():
-    for change in ({"bottleneck": None}, {"stem": "cifar"}, {"bias": True}):
-        net, ((key, value),) = small_densenet(**change), change.items()
-        words = f"{key}={value!r}.*: needs a bottleneck, stem='imagenet', bias"
+    words = (
+        r"^\(bottleneck, stem, bias, pool\) = .*, not \(True, 'imagenet', False, 'avg'"
+    )
+    for change in (
+        {"bottleneck": None},
+        {"stem": "cifar"},
+        {"bias": True},
+        {"pool": "max"},
+    ):
+        net = small_densenet(**change)
         with pytest.raises(ValueError, match=words):
             net.to_torchvision()
         with pytest.raises(ValueError, match=words):

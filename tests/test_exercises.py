@@ -116,7 +116,8 @@ WRONG = [  # code, and words of the answer
     ("weights", lambda *_: "1440", "gives '1440'; expected: 1,440."),
     ("depth", lambda a: sum(a) + len(a) + 1, "gives 63; expected: 121. A layer "),
     ("depth", lambda a: a if a == (16, 16, 16) else 121, "gives (16, 16, 16);"),
-    ("latest", lambda C, k, i, m: (C + (i - 1 - m) * k, C + i * k - k), "(-7, 13); e"),
+    ("latest", lambda C, k, i, m: (C + (i - 1 - m) * k, C + i * k - k), "(20, 40); e"),
+    ("latest", lambda C, k, i, m: (max(0, C + (i - 1 - m) * k), C + i * k - k), "(20"),
     ("latest", lambda *a: slice(*latest(*a)), "gives a slice object; expected"),
     ("mlp", lambda n, k, L: True, "expected"),
 ]

@@ -70,8 +70,10 @@ def test_a_run_is_recorded_once(experiment, tmp_path, monkeypatch, capsys):
     assert "wrote densenet-ours-0-cpu.json" in capsys.readouterr().out
 
     monkeypatch.setattr(training, "execute", lambda run: pytest.fail("it ran"))
-    experiment(*arguments, "--precision", "32-true")
-    assert capsys.readouterr().out == "densenet-ours-0-cpu.json is there\n"
+    monkeypatch.setattr("d2l_dense.trainer.best_precision", lambda _: "bf16-mixed")
+    for precision in ("32-true", "auto"):  # auto: that of the record
+        experiment(*arguments, "--precision", precision)
+        assert capsys.readouterr().out == "densenet-ours-0-cpu.json is there\n"
     assert recorded(tmp_path, "densenet") == [record]
     words = (
         "^densenet ours is recorded with precision 32-true, and this run would have "
