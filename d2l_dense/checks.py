@@ -18,8 +18,8 @@ def count(name: str, value: Any, minimum: int = 1, optional: bool = False) -> in
 
 def counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]:
     """Return whole numbers of 1 or more, `length` of them, as a tuple."""
-    with suppress(TypeError, ValueError):
-        numbers = tuple(count(name, value) for value in values)
+    with suppress(TypeError, ValueError, KeyError):  # no iterator, set or dict
+        numbers = tuple(count(name, values[i]) for i in range(len(values)))
         if numbers and length in (None, len(numbers)):
             return numbers
     what = "whole numbers of 1 or more, such as (4, 4, 4, 4)"

@@ -163,7 +163,7 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
 def largest_batch(config: dict, image_shape: tuple, budget: float, **options) -> int:
     """Return how many images (C, H, W) fit into so many bytes; options as in `peak`."""
     image = checks.counts("image_shape", image_shape, length=3)
-    sizes = range(1, int(budget) // (4 * prod(image)) + 1)  # above: no room for images
+    sizes = range(1, max(1, int(budget) // (4 * prod(image))) + 1)  # room for images
     return bisect(
         sizes, budget, key=lambda n: peak(config, (n, *image), **options).total
     )

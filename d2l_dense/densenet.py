@@ -127,7 +127,7 @@ class DenseNet(d2l.Classifier):
             key = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key)  # older files
             found[re.sub(r"^(module\.|_orig_mod\.)+", "", key)] = value
         theirs, ours = (
-            {key: getattr(value, "shape", type(value)) for key, value in state.items()}
+            {k: v.shape if isinstance(v, Tensor) else type(v) for k, v in state.items()}
             for state in (found, own)
         )
         for key in ours | theirs:

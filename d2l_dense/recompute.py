@@ -47,7 +47,7 @@ class _FrozenStatistics:
     def __enter__(self) -> None:
         self.before = [(n.momentum, n.num_batches_tracked) for n in self.norms]
         for norm in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None  # weight 0, no count
+            norm.momentum, norm.num_batches_tracked = 0.0, torch.tensor(0)  # weight 0
 
     def __exit__(self, *_) -> None:
         for norm, before in zip(self.norms, self.before, strict=True):
@@ -76,8 +76,8 @@ def _is_dense_layer(layer: nn.Module) -> bool:
     if type(layer) is not nn.Sequential or [*map(type, layer)] not in (unit, 2 * unit):
         return False
     norms, convs, modules = layer[::3], layer[2::3], [layer, *layer]
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in modules)
-    hooked |= any(m._backward_hooks or m._backward_pre_hooks for m in modules)
+    own = [(name, value) for m in modules for name, value in vars(m).items()]
+    hooked = any(value for name, value in own if "hooks" in name or name == "forward")
     usual = all(m.track_running_stats and m.momentum for m in norms)
     usual &= all(len(m.state_dict()) == 5 for m in norms)  # no tensor is missing
     usual &= all((m.padding_mode, type(m.padding)) == ("zeros", tuple) for m in convs)

@@ -20,9 +20,7 @@ from d2l_dense.files import replace_file
 Record = dict[str, Any]
 
 _HERE = Path(__file__).parent
-RESULTS = _HERE / "results"  # of an installed package
-if not RESULTS.is_dir():
-    RESULTS = _HERE.parent / "results"  # of a clone
+RESULTS = (_HERE if (_HERE / "results").is_dir() else _HERE.parent) / "results"
 SCHEMA = json.loads((_HERE / "record.schema.json").read_text("utf-8"))
 VALIDATOR = Validator(SCHEMA, format_checker=Validator.FORMAT_CHECKER)
 WEIGHTS = RESULTS / "densenet.safetensors"
@@ -41,6 +39,7 @@ def path(
 def write(record: Record, folder: str | Path = RESULTS) -> Path:
     """Check a record, write it in one step and return its path."""
     place = _place(record, folder)
+    record = {k: v for k, v in json.loads(json.dumps(record)).items() if k != "sha256"}
     content = record | {"sha256": _sha256(record)}
     replace_file(place, f"{json.dumps(content, indent=1)}\n".encode())
     return place
@@ -56,7 +55,7 @@ def load(
             record = json.loads(file.read_text("utf-8"))
             if (place := _place(record, folder)) != file:
                 raise ValueError(f"this is the record of {place.name}; rename it")
-            if record.pop("sha256", None) not in (None, _sha256(record)):
+            if record.pop("sha256", None) != _sha256(record):
                 raise ValueError("it was changed since it was written; restore it")
             found.append(record)
         except ValueError as error:
@@ -167,7 +166,8 @@ def conditions(run: Record) -> str:
         words.append(f"{size[0]}×{size[1]}, {epochs} epochs")
     if "folds" in run:
         num_folds = data["num_folds"]
-        words.append(f"{len(run['folds']) // num_folds} × {num_folds} folds")
+        sales = f" of {len(run['errors']):,} sales" if "errors" in run else ""
+        words.append(f"{len(run['folds']) // num_folds} × {num_folds} folds{sales}")
     return ", ".join(words)
 
 

@@ -76,7 +76,7 @@ def main() -> None:
         print(f"wrote {options.submit}")
         return
     checks.count("--seeds", options.seeds)
-    arms = options.arms or list(ARMS[name])
+    arms = list(dict.fromkeys(options.arms or ARMS[name]))
     for arm in arms:
         checks.choice("--arms", arm, ARMS[name])
     check_folder(options.results)
@@ -87,7 +87,10 @@ def main() -> None:
     precisions = {}  # of each arm: what is asked for, or what its records have
     for arm in arms:
         precision = trainer.precision if module is training else "32-true"
-        known = {r["device"]["precision"] for r in recorded if r["arm"] == arm}
+        alike = [r for r in recorded if r["arm"] == arm]
+        if not alike and module is training and options.precision == "auto":
+            alike = recorded  # it is to be compared with these
+        known = {r["device"]["precision"] for r in alike}
         for found in known - {precision}:
             if options.precision != "auto" or len(known) > 1:
                 text = f"{name} {arm} is recorded with precision {found}, and this run"

@@ -331,6 +331,10 @@ def test_weights_are_unwrapped_and_renamed(wrap):
     [
         ({"classifier.bias": torch.zeros(7)}, r"bias is .*\[7\].*, expected .*\[10\]"),
         ({"classifier.bias": [0.0]}, r"bias is <class 'list'>, expected .*\[10\]\)"),
+        (
+            {"classifier.bias": np.zeros(10)},
+            r"bias is <class 'numpy.ndarray'>, expected",
+        ),
         ({"extra": torch.zeros(2)}, r"extra is .*\[2\]\), expected nothing"),
         ({"epoch": 3}, "epoch is <class 'int'>, expected nothing"),
         ({}, r"features.conv0.weight is missing, expected .*\[8, 3, 7, 7\]\)"),

@@ -249,6 +249,7 @@ def test_shared_computes_no_convolution_of_a_block_twice():
     [
         lambda layer: layer.append(nn.Dropout(0.3)),
         lambda layer: layer.__setitem__(1, nn.ELU()),
+        lambda layer: setattr(layer[1], "forward", lambda X: X.clamp(-1, 1)),
         lambda layer: layer.__setitem__(0, nn.BatchNorm2d(9, affine=False)),
         lambda layer: setattr(layer[0], "bias", None),
         lambda layer: setattr(layer[0], "eps", 0.1),
@@ -287,3 +288,9 @@ def test_a_second_derivative_is_refused():
     X = batch(2, 4, 3, 3).requires_grad_()
     with pytest.raises(RuntimeError, match="no second derivative; 'plain' has"):
         torch.autograd.grad(block(X).sum(), X, create_graph=True)
+
+
+@lean
+def test_synchronized_norms(memory):
+    nets = map(nn.SyncBatchNorm.convert_sync_batchnorm, blocks(memory))
+    assert_same_step(*(net.double() for net in nets), batch(3, 4, 3, 3))

@@ -299,3 +299,12 @@ def test_a_smaller_error_is_better(recorded):
     recorded(folded("ours", [1, 1, 1.1, 1, 1]) + folded("d2l", [2, 2, 2, 2.1, 2]))
     gap = records.compare("A", "B", ARMS, "rmse")["cpu"]
     assert records.verdict(gap, "A", "B", -1).endswith("n = 5): A is ahead")
+
+
+def test_what_is_written_can_be_read_and_a_record_has_its_hash(tmp_path):
+    place = records.write(record(figures={2: 0.5, 10: 0.6}), tmp_path)
+    records.write(json.loads(place.read_text()) | {"note": "again"}, tmp_path)
+    assert records.load("densenet", folder=tmp_path)[0]["note"] == "again"
+    place.write_text(json.dumps(record()))
+    with pytest.raises(ValueError, match="it was changed since it was written"):
+        records.load("densenet", folder=tmp_path)
