@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--arms", nargs="+", help="which alternatives (all)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     precisions = ("auto", "32-true", "bf16-mixed", "16-mixed")
-    how = "on Fashion-MNIST; auto: that of the arm's records, if there are any"
+    how = "on Fashion-MNIST; auto: that of the records to compare with, if any"
     add("--precision", choices=precisions, default="auto", help=how)
     add("--results", type=Path, default=records.RESULTS, help="where records go")
     add("--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from")

@@ -114,7 +114,8 @@ def execute(run: Run) -> records.Record:
     name = f"{run.experiment}-{run.arm}-{division}-{run.device}-search.json"
     file = run.checkpoints / name
     saved = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    saved = Trainer(accelerator=run.device).fabric.broadcast(saved)  # of the first one
+    fabric = Trainer(accelerator=run.device).fabric
+    saved = fabric.broadcast(saved)  # what the first process has found
     searched = saved["folds"] if saved.get("configuration") == configuration else []
     errors, folds, histories = np.empty(len(data.features)), [], []
     for i, (train_rows, val_rows) in enumerate(data.folds()):

@@ -331,10 +331,7 @@ def test_weights_are_unwrapped_and_renamed(wrap):
     [
         ({"classifier.bias": torch.zeros(7)}, r"bias is .*\[7\].*, expected .*\[10\]"),
         ({"classifier.bias": [0.0]}, r"bias is <class 'list'>, expected .*\[10\]\)"),
-        (
-            {"classifier.bias": np.zeros(10)},
-            r"bias is <class 'numpy.ndarray'>, expected",
-        ),
+        ({"classifier.bias": np.zeros(10)}, "bias is <class 'numpy.ndarray'>, exp"),
         ({"extra": torch.zeros(2)}, r"extra is .*\[2\]\), expected nothing"),
         ({"epoch": 3}, "epoch is <class 'int'>, expected nothing"),
         ({}, r"features.conv0.weight is missing, expected .*\[8, 3, 7, 7\]\)"),
@@ -351,17 +348,17 @@ def test_weights_that_do_not_fit_are_refused_whole(change, words):
 
 
 def test_forms_that_torchvision_does_not_have():
-    words = (
-        r"^\(bottleneck, stem, bias, pool\) = .*, not \(True, 'imagenet', False, 'avg'"
-    )
-    for change in (
-        {"bottleneck": None},
-        {"stem": "cifar"},
-        {"bias": True},
-        {"pool": "max"},
-    ):
-        net = small_densenet(**change)
+    words = r"^\(bottleneck, stem, bias, pool\) = .*, not \(True, 'imagenet', False, "
+    changes = dict(bottleneck=None, stem="cifar", bias=True, pool="max")
+    for key, value in changes.items():
+        net = small_densenet(**{key: value})
         with pytest.raises(ValueError, match=words):
             net.to_torchvision()
         with pytest.raises(ValueError, match=words):
             net.load_torchvision(small_torchvision())
+
+
+@pytest.mark.parametrize("arch", [map(int, "44"), {4, 6}])
+def test_blocks_have_an_order_and_are_read_twice(arch):
+    with pytest.raises(ValueError, match="^arch=.*: expected some whole numbers"):
+        DenseNet(arch=arch)

@@ -308,3 +308,11 @@ def test_what_is_written_can_be_read_and_a_record_has_its_hash(tmp_path):
     place.write_text(json.dumps(record()))
     with pytest.raises(ValueError, match="it was changed since it was written"):
         records.load("densenet", folder=tmp_path)
+
+
+def test_other_sales_and_other_numbers_of_processes_are_not_compared():
+    few, many = (folded("a", [1] * 5)[0] | {"errors": [0.0] * n} for n in (3, 4))
+    one, two = record(), record(device=DEVICE | {"processes": 2})
+    for first, second, key in ((few, many, "rmse"), (one, two, "seed")):
+        with pytest.raises(ValueError, match="^not comparable: .*(4 sales|2 process)"):
+            records.difference([first], [second], key)
