@@ -65,9 +65,9 @@ def kill(trainer):
 
 
 def run_in_a_fork(checkpoint, threads, on_step=None, alarm=0.0):
-    """Run, and return the exit code. After so many seconds an alarm ends it at once."""
+    """Run, and return the exit code. After so many seconds of work a timer ends it at once."""
     if (child := os.fork()) == 0:
-        signal.setitimer(signal.ITIMER_REAL, alarm)
+        signal.setitimer(signal.ITIMER_PROF, alarm)
         for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
             del os.environ[name]
         torch.set_num_threads(threads)
@@ -80,7 +80,7 @@ def main(folder, threads):
     rank, seen, draws = int(os.environ["RANK"]), {}, []
     if rank == 0:
         seen["killed"] = run_in_a_fork(folder / "killed.pt", threads, at(7, kill))
-        moments = [random.uniform(0, 0.3) for _ in range(10)]
+        moments = [random.uniform(0.02 * n, 0.02 * (n + 1)) for n in range(10)]
         often = folder / "killed often.pt"
         seen["often"] = [run_in_a_fork(often, threads, alarm=t) for t in moments]
     chosen = SubsetRandomSampler(CHOSEN)
