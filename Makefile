@@ -58,6 +58,7 @@ experiments: install data ## train what the chapter reports (hours on a CPU)
 	$(py) -m experiments pooling --precision 32-true --seeds 10
 	$(py) -m experiments details --precision 32-true --seeds 6
 	$(py) -m experiments sparse --precision 32-true --seeds 6
+	$(py) -m experiments reuse --arms ablation --seeds 10
 	$(py) -m experiments memory
 	$(py) -m experiments reuse
 	$(py) -m experiments housing --seeds 3

@@ -20,7 +20,7 @@ ARMS = {**training.ARMS, **housing.ARMS, "memory": memory.ARMS, "reuse": reuse.A
 MODULES = {"memory": memory, "reuse": reuse, **dict.fromkeys(housing.ARMS, housing)}
 SEEDS = {"memory": 1, "reuse": 1, "housing_depth": 1, "housing_repeated": 5}
 SEEDS |= {"pooling": 10, "parameters densenet": 10, "parameters narrow_resnet": 6}
-SEEDS |= {"details": 6, "sparse": 6}  # wanted; of all others, 3
+SEEDS |= {"details": 6, "sparse": 6, "reuse ablation": 10}  # wanted; of all others, 3
 CHECKPOINTS = cache_folder() / "checkpoints"
 
 

@@ -2,6 +2,8 @@
 
 Weights of the trained network become zero, and none is trained anew. `recalibrated`:
 batch normalization has measured its means and variances again, on training images.
+Seed 0 is the network whose weights come with the book. Any other is trained first, as
+the chapter's model of the experiment `parameters`, unless its checkpoint is there.
 """
 
 import copy
@@ -16,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 
 from d2l_dense import DenseNet, FashionMNIST, Trainer, records, trained_densenet
 from d2l_dense.trainer import to_device
-from experiments.training import Run
+from experiments.training import Run, train
 
 ARMS: dict[str, dict[str, Any]] = {
     # Layers, or transitions and classifier too, keep only their latest sources.
@@ -41,6 +43,9 @@ def execute(run: Run) -> records.Record:
     arm = ARMS[run.arm]
     trainer = Trainer(accelerator=run.device, precision="32-true", progress=False)
     net, source = trained_densenet()
+    if run.seed:
+        _, model, _ = train(run._replace(experiment="parameters", arm="densenet"))
+        net.load_state_dict(model.state_dict())
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
     to_device(net, trainer.device)

@@ -63,8 +63,8 @@ class Run(NamedTuple):
     precision: str = "32-true"
 
 
-def execute(run: Run) -> records.Record:
-    """Train one arm from one seed, or go on with it; return what it gives."""
+def train(run: Run) -> tuple[Trainer, d2l.Classifier, FashionMNIST]:
+    """Train one arm from one seed, or go on with it; return what took part."""
     network, configuration = ARMS[run.experiment][run.arm]
     torch.manual_seed(run.seed)  # of the initial weights
     model = network(**configuration["model"])
@@ -78,9 +78,16 @@ def execute(run: Run) -> records.Record:
         precision=run.precision,
         checkpoint=run.checkpoints / name,
     )
-    history = trainer.fit(model, data)
+    trainer.fit(model, data)
     data.train.flip = False
-    found = {"configuration": configuration, "history": history}
+    return trainer, model, data
+
+
+def execute(run: Run) -> records.Record:
+    """Train, and return the history and what the trained network is worth."""
+    trainer, model, data = train(run)
+    configuration = ARMS[run.experiment][run.arm][1]
+    found = {"configuration": configuration, "history": trainer.history}
     for split in ("train", "val", "test"):
         loader = getattr(data, f"{split}_dataloader")()
         for key, value in trainer.evaluate(model, loader).items():

@@ -46,11 +46,13 @@ def test_a_miniature_of_what_is_recorded(arm, tmp_path, monkeypatch):
     short = {"images": 20, "steps": [2], "kept": [1], "draws": 1, "lost": [0]}
     tiny = full | {key: short[key] for key in short if key in full}
     monkeypatch.setitem(reuse.ARMS, arm, tiny)
-    options = f"--arms {arm} --results {tmp_path} --checkpoints {tmp_path}".split()
-    monkeypatch.setattr(sys, "argv", ["experiments", "reuse", *options])
+    monkeypatch.setattr(reuse, "train", lambda run: (None, DenseNet(), None))
+    options = f"reuse --seeds 2 --arms {arm} --results {tmp_path} --checkpoints"
+    monkeypatch.setattr(sys, "argv", ["experiments", *options.split(), str(tmp_path)])
     __main__.main()
-    (record,) = records.load("reuse", folder=tmp_path)
-    (committed,) = records.load("reuse", arm, "cpu")
+    record, other = records.load("reuse", folder=tmp_path)
+    assert other["figures"] != record["figures"]  # of another network
+    committed = records.load("reuse", arm, "cpu")[0]
     assert committed["configuration"] == full
     assert committed.keys() - {"note"} == record.keys()
     if arm == "mistakes":

@@ -65,7 +65,7 @@ def kill(trainer):
 
 
 def run_in_a_fork(checkpoint, threads, on_step=None, alarm=0.0):
-    """Run, and return the exit code. After so many seconds of work a timer ends it at once."""
+    """Run, and return the exit code. A timer of seconds of work can end it at once."""
     if (child := os.fork()) == 0:
         signal.setitimer(signal.ITIMER_PROF, alarm)
         for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
