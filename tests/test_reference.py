@@ -72,7 +72,7 @@ def test_each_erratum_has_its_parts_and_leads_to_a_chapter():
     assert len(entries) >= 12
     for entry in entries:
         entry = entry.split("\n## ")[0]
-        for part in ("**Claim:**", "**Right:**"):
+        for part in ("**Claim:**", "**In fact:**"):
             assert entry.count(part) == 1, entry
         assert "**How we know:**" in entry
         assert re.search(r"\w+\.ipynb(#[\w-]+)?\)", entry), entry
