@@ -22,7 +22,7 @@ def counts(name: str, values: Any, length: int | None = None) -> tuple[int, ...]
         numbers = tuple(count(name, values[i]) for i in range(len(values)))
         if numbers and length in (None, len(numbers)):
             return numbers
-    what = "whole numbers of 1 or more, such as (4, 4, 4, 4)"
+    what = f"whole numbers of 1 or more, such as {(4,) * (length or 4)}"
     raise ValueError(f"{name}={values!r}: expected {length or 'some'} {what}")
 
 

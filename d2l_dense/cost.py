@@ -132,26 +132,38 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
 
     Args:
         config: arguments of `DenseNet`; "memory" is the strategy.
-        states: numbers that the optimizer keeps a parameter: 0 for plain SGD, 1 with
+        states: numbers that the optimizer keeps per parameter: 0 for plain SGD, 1 with
             momentum, 2 for Adam, whose step needs more where the batch is small.
     Source: Pleiss et al. (2017). Chapter: "The largest batch".
     """
     counted = summary(config, input_shape, bytes_per_element=bytes_per_element)
-    net, (n, *image) = {**DEFAULTS, **config}, input_shape
+    net, (n, *image) = {**DEFAULTS, **config}, map(int, input_shape)
+    check_arguments(net)
     size, lean, k = n * bytes_per_element, net["memory"] != "plain", net["growth_rate"]
     inner = (net["bottleneck"] or 0) * k
     kept, before, gradients, moments = 0, tuple(image), 4 * counted.parameters, []
     for row in counted.by_stage():
-        if not lean:
-            kept += row.activation_bytes
-        elif row.name.startswith("block"):  # all that its layers make, but the last
-            num_layers = (row.shape[0] - before[0]) // k
+        (c, h, w), read, made = row.shape, prod(before), prod(row.shape)
+        layers = 0  # numbers that a block keeps, if lean: all but its last output
+        if row.name.startswith("block"):  # its last layer goes backward first
+            last, narrow = (c - k) * h * w, inner * h * w  # read, made by 1x1
             each = k + inner if net["memory"] == "shared" else k
-            kept += size * (num_layers * each - k) * prod(row.shape[1:])
-        needed = kept + size * _working(row, before, k, inner, net["memory"])
-        moments.append((row.name, gradients, needed))
-        if lean:
-            kept += size * prod(row.shape)  # the next stage reads it
+            layers = ((c - before[0]) // k * each - k) * h * w
+            needed = made + (narrow or last)  # gradients: the block's, the layer's
+            if lean:  # input, ReLU's output, gradient; or both convolutions'
+                both = inner and net["memory"] == "checkpoint"
+                needed = 3 * max(last, narrow)
+                needed = made + max(needed, both and 2 * last + 4 * narrow)
+        elif row.name != "stem":  # two gradients; lean: what ReLU and pooling give, too
+            needed = 3 * read + before[0] * h * w if lean else 2 * read
+        elif net["stem"] == "cifar":
+            needed = made
+        else:  # lean: convolution, BN, a gradient; output, gradient, indices of 8 bytes
+            full = c * -(-before[1] // 2) * -(-before[2] // 2)  # before the pooling
+            needed = 3 * full + 4 * made if lean else full + made
+        kept += size * layers if lean else row.activation_bytes
+        moments.append((row.name, gradients, kept + size * needed))
+        kept += size * made if lean else 0  # the next stage reads it
         gradients -= 4 * row.parameters
         before = row.shape
     stage, gradients, activations = max(moments, key=lambda moment: sum(moment[1:]))
@@ -163,25 +175,6 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
 def largest_batch(config: dict, image_shape: tuple, budget: float, **options) -> int:
     """Return how many images (C, H, W) fit into so many bytes; options as in `peak`."""
     image = checks.counts("image_shape", image_shape, length=3)
-    sizes = range(1, max(1, int(budget) // (4 * prod(image))) + 1)  # room for images
-    return bisect(
-        sizes, budget, key=lambda n: peak(config, (n, *image), **options).total
-    )
-
-
-def _working(row, before, growth_rate, inner, memory):
-    """Numbers that a stage's backward pass needs for a moment, beside what is kept."""
-    (c, h, w), read, made = row.shape, prod(before), prod(row.shape)
-    if row.name.startswith("block"):  # its last layer goes backward first
-        last, narrow = (c - growth_rate) * h * w, inner * h * w  # read, made by 1x1
-        if memory == "plain":  # the gradients of the block's output and the layer's
-            return made + (narrow or last)
-        both = 2 * last + 4 * narrow if memory == "checkpoint" and inner else 0
-        return made + max(3 * last, 3 * narrow, both)  # input, ReLU's output, gradient
-    if row.name != "stem":  # two gradients; lean: what ReLU and pooling give as well
-        return 2 * read if memory == "plain" else 3 * read + before[0] * h * w
-    if (h, w) == before[1:]:  # the stem for CIFAR
-        return made
-    full = c * -(-before[1] // 2) * -(-before[2] // 2)  # before the pooling
-    # Lean: convolution, BN and a gradient; output, its gradient, indices of 8 bytes.
-    return full + made if memory == "plain" else 3 * full + 4 * made
+    peak(config, (1, *image), **options)  # refuses what is wrong, by its name
+    ns = range(1, int(budget) // (4 * prod(image)) + 1)  # room for images
+    return bisect(ns, budget, key=lambda n: peak(config, (n, *image), **options).total)

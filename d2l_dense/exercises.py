@@ -1,4 +1,4 @@
-"""The "Try it" exercises: each check prints what a reader's function gives and should.
+"""The "Try it" exercises: each check prints what a function gives and should give.
 
 Each has cases, (arguments, right result), and mistakes: hint -> result in the last.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 
-def check_block(reader: Callable) -> None:
+def check_block(function: Callable) -> None:
     """(X, layers) -> X with the layers' outputs behind it. Chapter: densenet."""
 
     def layer(shift):
@@ -39,11 +39,11 @@ def check_block(reader: Callable) -> None:
     }
     # Shapes are equal in the last case, where a sum raises no error.
     cases = [((Z, [first, second]), block(Z)) for Z in (X[:, :3], X)]
-    _compare(reader, cases, mistakes)
+    _compare(function, cases, mistakes)
 
 
 @torch.random.fork_rng(devices=[])
-def check_transition(reader: Callable) -> None:
+def check_transition(function: Callable) -> None:
     """(channels in, out) -> nn.Sequential that pools first. Chapter: densenet."""
 
     def describe(net):
@@ -67,10 +67,10 @@ def check_transition(reader: Callable) -> None:
         "A maximum and a convolution may not swap.": net(B, R, M, C),
         "Nothing halves height and width.": net(B, R, C),
     }
-    _compare(reader, [((23, 10), net(B, R, A, C))], mistakes, describe)
+    _compare(function, [((23, 10), net(B, R, A, C))], mistakes, describe)
 
 
-def check_max_gradient(reader: Callable) -> None:
+def check_max_gradient(function: Callable) -> None:
     """(2x2 window, gradient of its maximum) -> its gradient. Chapter: pooling."""
     X, g = torch.tensor([[1.0, 4.0], [3.0, 2.0]]), 2.0
     right = g * (X == 4)
@@ -81,10 +81,10 @@ def check_max_gradient(reader: Callable) -> None:
         "Multiply by the gradient from above.": right / g,
         "The pixel's value has no part in it.": right * X,
     }
-    _compare(reader, [((X - 5, g), right), ((X, g), right)], mistakes)
+    _compare(function, [((X - 5, g), right), ((X, g), right)], mistakes)
 
 
-def check_counterexample(reader: Callable) -> None:
+def check_counterexample(function: Callable) -> None:
     """() -> (1, 2, 2, 2): maximum and sum do not swap. Chapter: pooling."""
     right = "a Tensor of shape (1, 2, 2, 2), with two results"
 
@@ -95,10 +95,10 @@ def check_counterexample(reader: Callable) -> None:
         same = f"{of_sum:g} in both orders: both channels are largest at the same pixel"
         return right if abs(of_sum - sum_of) > 0 else same
 
-    _compare(reader, [((), right)], {}, describe)
+    _compare(function, [((), right)], {}, describe)
 
 
-def check_recomputed(reader: Callable) -> None:
+def check_recomputed(function: Callable) -> None:
     """(x, a, g) -> gradients of x and a through relu(x * a). Chapter: memory."""
     x, g = torch.arange(1.0, 31.0).sin().reshape(2, 5, 3)
     a = torch.tensor([1.0, -2.0, 3.0])
@@ -110,10 +110,10 @@ def check_recomputed(reader: Callable) -> None:
         "Sum a's over the rows.": (of_product * a, of_product * x),
         "First x's, then a's.": right[::-1],
     }
-    _compare(reader, [((x, a, g), right)], mistakes)
+    _compare(function, [((x, a, g), right)], mistakes)
 
 
-def check_weights(reader: Callable) -> None:
+def check_weights(function: Callable) -> None:
     """(C, L, k) -> weights of a block's convolutions. Chapter: parameters."""
     C, L, k = 64, 4, 32
     read = C + (C + k) + (C + 2 * k) + (C + 3 * k)
@@ -124,10 +124,10 @@ def check_weights(reader: Callable) -> None:
         "A pair of channels has 9 weights.": k * read,
         "No layer but the head reads all.": 9 * k * L * (C + L * k),
     }
-    _compare(reader, [((3, 2, 10), 1440), ((C, L, k), 9 * k * read)], mistakes)
+    _compare(function, [((3, 2, 10), 1440), ((C, L, k), 9 * k * read)], mistakes)
 
 
-def check_kept_bytes(reader: Callable) -> None:
+def check_kept_bytes(function: Callable) -> None:
     """(N, side, C, k) -> bytes that two dense layers keep. Chapter: memory."""
     N, side, C, k = 2, 24, 64, 32
     read, pixels = C + (C + k), N * side**2
@@ -140,10 +140,10 @@ def check_kept_bytes(reader: Callable) -> None:
         "Layer 2 reads k more.": 4 * 2 * (C + C) * pixels,
     }
     cases = [((128, 8, 3, 10), 1_048_576), ((N, side, C, k), 4 * 2 * read * pixels)]
-    _compare(reader, cases, mistakes)
+    _compare(function, cases, mistakes)
 
 
-def check_depth(reader: Callable) -> None:
+def check_depth(function: Callable) -> None:
     """Arch, with bottlenecks -> convolutions and linear layer. Chapter: variants."""
     layers, blocks = 6 + 12 + 32 + 32, 4
     mistakes = {
@@ -153,10 +153,10 @@ def check_depth(reader: Callable) -> None:
         "Stem or head is missing.": 2 * layers + blocks,
     }
     names = {(6, 12, 24, 16): 121, (16, 16, 16): 100, (6, 12, 32, 32): 169}
-    _compare(reader, [((arch,), name) for arch, name in names.items()], mistakes)
+    _compare(function, [((arch,), name) for arch, name in names.items()], mistakes)
 
 
-def check_features(reader: Callable) -> None:
+def check_features(function: Callable) -> None:
     """(C, k, arch) -> channels at the head, halved between. Chapter: variants."""
     C, k, arch, right = 64, 32, (6, 12, 32, 32), 1664
     mistakes = {
@@ -166,10 +166,10 @@ def check_features(reader: Callable) -> None:
         "Blocks add to what is there.": arch[-1] * k,
     }
     cases = [((64, 32, (4, 4)), 224), ((C, k, arch), right)]
-    _compare(reader, cases, mistakes)
+    _compare(function, cases, mistakes)
 
 
-def check_latest(reader: Callable) -> None:
+def check_latest(function: Callable) -> None:
     """(C, k, i, m) -> where layer i reads its latest m sources. Chapter: reuse."""
     C, k, i, m = 64, 32, 4, 2
     start, stop = C + (i - 1 - m) * k, C + (i - 1) * k
@@ -181,10 +181,10 @@ def check_latest(reader: Callable) -> None:
         "A slice stops behind the last channel.": (start, stop - 1),
     }
     cases = [((30, 10, 2, 2), (0, 40)), ((C, k, i, m), (start, stop))]
-    _compare(reader, cases, mistakes)
+    _compare(function, cases, mistakes)
 
 
-def check_log_rmse(reader: Callable) -> None:
+def check_log_rmse(function: Callable) -> None:
     """(predicted, prices) -> RMSE of the log price. Chapter: housing."""
     p, y = np.array([110.0, 160.0, 600.0]), np.array([100.0, 200.0, 400.0])
     errors = np.log(p / y)
@@ -195,10 +195,10 @@ def check_log_rmse(reader: Callable) -> None:
         "Square, not absolute.": np.mean(np.abs(errors)),
         "That is relative: no logarithm.": np.mean((p / y - 1) ** 2) ** 0.5,
     }
-    _compare(reader, [((p, y), np.mean(errors**2) ** 0.5)], mistakes)
+    _compare(function, [((p, y), np.mean(errors**2) ** 0.5)], mistakes)
 
 
-def check_mlp(reader: Callable) -> None:
+def check_mlp(function: Callable) -> None:
     """(inputs, k, L) -> parameters of a dense perceptron. Chapter: housing."""
     n, k, L = 250, 8, 3
     weights, head = k * (n + (n + k) + (n + 2 * k)), n + 3 * k + 1
@@ -209,17 +209,17 @@ def check_mlp(reader: Callable) -> None:
         "The head reads all.": weights + L * k + k + 1,
         "Later layers read more.": L * (n + 1) * k + head,
     }
-    _compare(reader, [((5, 4, 1), 34), ((n, k, L), weights + L * k + head)], mistakes)
+    _compare(function, [((5, 4, 1), 34), ((n, k, L), weights + L * k + head)], mistakes)
 
 
 @torch.random.fork_rng(devices=[])  # the cells below see the same random numbers
-def _compare(reader, cases, mistakes, describe=lambda result: result):
-    """Print whether a reader's function is right in each case, and raise nothing."""
-    name = getattr(reader, "__name__", "your function")
+def _compare(function, cases, mistakes, describe=lambda result: result):
+    """Print whether a student's function is right in each case, and raise nothing."""
+    name = getattr(function, "__name__", "your function")
     results = []
     for arguments, _ in cases:
         try:
-            results.append(describe(reader(*copy.deepcopy(arguments))))
+            results.append(describe(function(*copy.deepcopy(arguments))))
         except (Exception, SystemExit) as error:
             results.append(error)
     hints = [hint for hint, y in mistakes.items() if _equal(results[-1], describe(y))]

@@ -1,6 +1,6 @@
 """Fashion-MNIST, a batch at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class FashionMNIST(d2l.FashionMNIST):
         # d2l.FashionMNIST gives text_labels and visualize; its __init__ would download.
         d2l.DataModule.__init__(self, root=root, num_workers=0)
         batch_size = count("batch_size", batch_size)
-        resize = resize if isinstance(resize, Sequence) else (resize, resize)
+        resize = resize if hasattr(resize, "__len__") else (resize, resize)
         resize = counts("resize", resize, length=2)
         limit = count("limit", limit, optional=True)
         self.save_hyperparameters(ignore=["root"])
@@ -77,12 +77,11 @@ class FashionMNIST(d2l.FashionMNIST):
 
     def get_dataloader(self, train: bool) -> DataLoader:
         """Loader of the training or the validation split."""
-        split = self.train if train else self.val
-        return DataLoader(split, self.batch_size, shuffle=train, collate_fn=tuple)
+        return (self.train if train else self.val).loader(self.batch_size, train)
 
     def test_dataloader(self) -> DataLoader:
         """Loader of the test split."""
-        return DataLoader(self.test, self.batch_size, collate_fn=tuple)
+        return self.test.loader(self.batch_size)
 
 
 @dataclass(eq=False)
@@ -98,9 +97,12 @@ class _Split(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return tuple(batch[0] for batch in self.__getitems__([index]))
+        return tuple(part[0] for part in self.batch([index]))
 
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def loader(self, batch_size: int, shuffle: bool = False) -> DataLoader:
+        return DataLoader(range(len(self)), batch_size, shuffle, collate_fn=self.batch)
+
+    def batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = torch.tensor(indices, device=self.images.device)
         X = self.images[chosen]
         if self.flip:

@@ -1,6 +1,7 @@
 """House prices in Ames, Iowa, as numbers that a model can read."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
@@ -97,6 +98,8 @@ class AmesHousing(d2l.DataModule):
         numbers = np.arange(len(self.features))
         train_rows = numbers[train_rows]
         val_rows = numbers[[] if val_rows is None else val_rows]
+        if both := {*train_rows} & {*val_rows}:
+            raise ValueError(f"row {min(both)} is both trained on and held out")
         known = self.log_prices[train_rows]
         if len(set(known)) < 2:  # no standard deviation to divide by
             raise ValueError(f"{train_rows=}: expected two or more prices")
@@ -160,13 +163,14 @@ def check_sales(sales: pd.DataFrame) -> pd.DataFrame:
     numbers = words.apply(pd.to_numeric, errors="coerce").astype(float)
     possible = (numbers >= 0) & (numbers < np.inf)
     possible[CATEGORIES[1:]] = numbers[CATEGORIES[1:]].isna()  # MSSubClass is a number
-    for column, known in {**GRADES, "CentralAir": "N Y"}.items():
+    for column, known in (allowed := {**GRADES, "CentralAir": "N Y"}).items():
         possible[column] = words[column].isin(known.split())
     wrong = np.argwhere(~(possible | words.isna()).to_numpy())
     if len(wrong):
-        row, column = wrong[0]
-        value = f"{FEATURES[column]}={sales[FEATURES].iloc[row, column]}"
-        raise ValueError(f"sale {row + 1} has {value}, which cannot be")
+        row, column = wrong[0][0], FEATURES[wrong[0][1]]
+        kind = "text" if column in CATEGORIES[1:] else "a number of 0 or more"
+        found = f"sale {row + 1} has {column}={sales[column].iloc[row]}"
+        raise ValueError(f"{found}: expected {allowed.get(column, kind)}")
     return numbers.assign(**words[[*GRADES, *CATEGORIES]])
 
 
@@ -194,5 +198,5 @@ def _kaggle_sales(part: str, root: str | Path | None) -> pd.DataFrame:
     name = f"kaggle_house_pred_{part}.csv"  # D2L's; Kaggle's own name is shorter
     places = [f / n for f in data_folders(root) for n in (name, f"{part}.csv")]
     address = f"https://d2l-data.s3-accelerate.amazonaws.com/{name}"
-    path, _ = find_or_fetch(places, [address], KAGGLE_SHA_1[part])
-    return pd.read_csv(path, index_col="Id")
+    _, data = find_or_fetch(places, [address], KAGGLE_SHA_1[part])
+    return pd.read_csv(io.BytesIO(data), index_col="Id")

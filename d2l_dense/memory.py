@@ -93,9 +93,8 @@ def timeline(
     quiet = patch.dict(os.environ, KINETO_LOG_LEVEL="6")
     with quiet, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         _step(net, made, X, y, autocast)
-    events = prof.profiler.kineto_results.events()
-    sizes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
-    changes = [size for _, size in sorted(sizes)]
+    events = sorted(prof.profiler.kineto_results.events(), key=lambda e: e.start_ns())
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
     return list(accumulate(changes, initial=sum(tensor.nbytes for tensor in held)))
 
 

@@ -38,7 +38,7 @@ def path(
 
 def write(record: Record, folder: str | Path = RESULTS) -> Path:
     """Check a record, write it in one step and return its path."""
-    place = _place(record, folder)
+    place = _checked_path(record, folder)
     record = {k: v for k, v in json.loads(json.dumps(record)).items() if k != "sha256"}
     content = record | {"sha256": _sha256(record)}
     replace_file(place, f"{json.dumps(content, indent=1)}\n".encode())
@@ -53,7 +53,7 @@ def load(
     for file in Path(folder).glob(f"{experiment}-{arm}-*-{device}.json"):
         try:
             record = json.loads(file.read_text("utf-8"))
-            if (place := _place(record, folder)) != file:
+            if (place := _checked_path(record, folder)) != file:
                 raise ValueError(f"this is the record of {place.name}; rename it")
             if record.pop("sha256", None) != _sha256(record):
                 raise ValueError("it was changed since it was written; restore it")
@@ -68,7 +68,7 @@ def _sha256(record: Record) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _place(record: Record, folder: str | Path) -> Path:
+def _checked_path(record: Record, folder: str | Path) -> Path:
     """Check a record; return its path."""
     for error in VALIDATOR.iter_errors(record):
         raise ValueError(f"no record: {error.json_path}: {error.message}")
@@ -209,8 +209,7 @@ def trained_densenet(path: str | Path = WEIGHTS) -> tuple[DenseNet, Record]:
     if (found := hashlib.sha256(data).hexdigest()) != WEIGHTS_SHA_256:
         held = f"SHA-256 {found} ({len(data):,} bytes)"
         raise ValueError(f"{path} has {held}: expected {WEIGHTS_SHA_256}; restore it")
-    with safetensors.safe_open(path, framework="pt") as file:
-        run = file.metadata()
+    run = safetensors.safe_open(path, "pt").metadata()
     runs = load(run["experiment"], run["arm"], run["device"])
     (record,) = [r for r in runs if str(r["seed"]) == run["seed"]]
     net = DenseNet(**record["configuration"]["model"])

@@ -49,6 +49,8 @@ class Trainer(d2l.HyperParameters):
     ) -> None:
         checkpoint = checkpoint and Path(checkpoint).expanduser()
         max_epochs, seed = count("max_epochs", max_epochs), count("seed", seed, 0)
+        if not gradient_clip_val >= 0:  # not a number, too
+            raise ValueError(f"{gradient_clip_val=}: expected 0 (no clipping) or more")
         self.save_hyperparameters()
         kinds = {"cuda": torch.cuda, "mps": torch.backends.mps, "cpu": torch.cpu}
         here = [name for name, kind in kinds.items() if kind.is_available()]
@@ -118,7 +120,8 @@ class Trainer(d2l.HyperParameters):
             found = self.fabric.is_global_zero and load(self.checkpoint, self._run)
             if found := self.fabric.broadcast(found):  # others may have no such file
                 self.history = found["history"]
-                count("max_epochs", self.max_epochs, minimum=len(self.history))
+                name = f"to go on from {self.checkpoint}, max_epochs"
+                count(name, self.max_epochs, minimum=len(self.history))
                 for name, part in self._parts.items():
                     part.load_state_dict(found["state"][name])
         self.train_batch_idx = len(self.history) * self.num_train_batches
@@ -137,7 +140,7 @@ class Trainer(d2l.HyperParameters):
         bar = tqdm(loader, f"epoch {self.epoch + 1}", disable=not self._speaks or None)
         train = self.average(self.model, self.train_step, bar)
         row |= {f"train_{key}": value for key, value in train.items()}
-        if self.val_dataloader:
+        if self.val_dataloader is not None:
             val = self.evaluate(self.model, self.val_dataloader)
             row |= {f"val_{key}": value for key, value in val.items()}
         self.check_finite(row)

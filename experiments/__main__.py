@@ -20,7 +20,8 @@ ARMS = {**training.ARMS, **housing.ARMS, "memory": memory.ARMS, "reuse": reuse.A
 MODULES = {"memory": memory, "reuse": reuse, **dict.fromkeys(housing.ARMS, housing)}
 SEEDS = {"memory": 1, "reuse": 1, "housing_depth": 1, "housing_repeated": 5}
 SEEDS |= {"pooling": 10, "parameters densenet": 10, "parameters narrow_resnet": 6}
-SEEDS |= {"details": 6, "sparse": 6, "reuse ablation": 10}  # wanted; of all others, 3
+SEEDS |= {"details": 6, "sparse": 6, "reuse ablation": 10, "densenet d2l": 1}
+# What is wanted; of all others, 3.
 CHECKPOINTS = cache_folder() / "checkpoints"
 
 
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--arms", nargs="+", help="which alternatives (all)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     precisions = ("auto", "32-true", "bf16-mixed", "16-mixed")
-    how = "on Fashion-MNIST; auto: that of the records to compare with, if any"
+    how = "of trainings on Fashion-MNIST; auto: that of records to compare with"
     add("--precision", choices=precisions, default="auto", help=how)
     add("--results", type=Path, default=records.RESULTS, help="where records go")
     add("--checkpoints", type=Path, default=CHECKPOINTS, help="where runs go on from")
@@ -91,12 +92,12 @@ def main() -> None:
         if not alike and module is training and options.precision == "auto":
             alike = recorded  # it is to be compared with these
         known = {r["device"]["precision"] for r in alike}
+        if options.precision == "auto" and len(known) == 1:
+            (precision,) = known
         for found in known - {precision}:
-            if options.precision != "auto" or len(known) > 1:
-                text = f"{name} {arm} is recorded with precision {found}, and this run"
-                advice = f"set --precision {found}, or other --results"
-                raise ValueError(f"{text} would have {precision}: {advice}")
-            precision = found
+            text = f"{name} {arm} is recorded with precision {found}, and this run"
+            advice = f"set --precision {found}, or other --results"
+            raise ValueError(f"{text} would have {precision}: {advice}")
         precisions[arm] = precision
     there = {(run["arm"], run["seed"]) for run in recorded}
     for seed in range(options.seeds):

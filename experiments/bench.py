@@ -120,8 +120,7 @@ def d2l_images_per_second(device: torch.device) -> float:
     """Train D2L's way in a process that the allocator's settings do not reach."""
     command = [sys.executable, "-m", "experiments.bench", device.type, str(STEPS)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    done = subprocess.run(command, cwd=ROOT, env=env, stdout=-1, text=True, check=True)
-    return float(done.stdout)
+    return float(subprocess.check_output(command, cwd=ROOT, env=env, text=True))
 
 
 def by_turns(ways: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

@@ -33,7 +33,7 @@ from d2l_dense.files import replace_file
 from experiments.networks import perceptron
 from experiments.training import Run
 
-# What the values of a space mean, `draw` says.
+# `draw` explains what the values mean.
 MLP = {
     "growth_rate": [8, 16, 32],
     "num_layers": [1, 2, 3],

@@ -44,7 +44,8 @@ def execute(run: Run) -> records.Record:
     trainer = Trainer(accelerator=run.device, precision="32-true", progress=False)
     net, source = trained_densenet()
     if run.seed:
-        _, model, _ = train(run._replace(experiment="parameters", arm="densenet"))
+        same = {key: source[key] for key in ("experiment", "arm")}
+        _, model, _ = train(run._replace(**same))
         net.load_state_dict(model.state_dict())
     options = source["configuration"]["data"] | {"flip": False}
     data = FashionMNIST(**options, limit=arm["images"]).to(trainer.device)
@@ -85,7 +86,7 @@ def ablations(net: DenseNet, arm: dict[str, Any]) -> Iterator[tuple[str, DenseNe
         yield f"narrow, draw {draw}", narrowed(net)
 
 
-def readers(net: DenseNet) -> Iterator[list[Tensor]]:
+def reading_weights(net: DenseNet) -> Iterator[list[Tensor]]:
     """For each block, the weights that read its features: layers', then what follows.
 
     Shape: (made, read, ...)
@@ -101,7 +102,7 @@ def ablated(net: DenseNet, which: str, m: int, after: bool = False) -> DenseNet:
     net = copy.deepcopy(net)
     k = net.growth_rate
     with torch.no_grad():
-        for block in readers(net):
+        for block in reading_weights(net):
             width = block[0].shape[1]  # channels of source 0
             for i, weight in enumerate(block if after else block[:-1]):
                 sources = weight.split([width] + i * [k], dim=1)
@@ -115,7 +116,7 @@ def narrowed(net: DenseNet) -> DenseNet:
     """Return a copy whose later layers read k of the block's input's channels."""
     net = ablated(net, "earliest", 1)
     with torch.no_grad():
-        for first, *others, _ in readers(net):
+        for first, *others, _ in reading_weights(net):
             for weight in others:
                 weight[:, torch.randperm(first.shape[1])[net.growth_rate :]] = 0
     return net

@@ -49,8 +49,7 @@ def test_a_dense_block_keeps_its_input_and_adds_to_it(c, num_layers, k, b, h, w)
     kept = X.clone()
     with torch.no_grad():
         Y = block(X)
-    assert Y.shape == (2, c + num_layers * k, h, w)
-    assert block.out_channels == Y.shape[1]
+    assert Y.shape == (2, c + num_layers * k, h, w) and block.out_channels == Y.shape[1]
     assert torch.equal(X, kept) and torch.equal(Y[:, :c], kept)
     widths = [layer[0].num_features for layer in block.layers]
     assert widths == [c + i * k for i in range(num_layers)]

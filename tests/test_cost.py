@@ -1,5 +1,6 @@
 """d2l_dense/cost.py against PyTorch: parameters, MACs, saved tensors, peaks."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -163,8 +164,9 @@ def test_activations_grow_with_the_area():
         cost.summary({}, shape).activation_bytes
         for shape in ((1, 1, 96, 96), (8, 1, 96, 96), (8, 1, 224, 224))
     )
-    assert batch == 8 * one
-    assert round(large / batch, 2) == 5.44
+    assert batch == 8 * one and round(large / batch, 2) == 5.44
+    large = np.array((256, 1, 224, 224), np.int32)  # NumPy's product would overflow
+    assert cost.peak({}, large) == cost.peak({}, tuple(large.tolist()))
 
 
 @pytest.mark.parametrize("name", ["121", "BC-100-12"])

@@ -89,8 +89,11 @@ def test_outputs_hold_no_path_of_the_machine(notebook):
 def test_what_the_pages_hide_is_folded_in_jupyter(notebook):
     hidden = {"hide-input", "hide-cell", "remove-input"}
     for cell in code_cells(notebook):
-        if hidden & {*cell.metadata.get("tags", [])}:
+        if tags := hidden & {*cell.metadata.get("tags", [])}:
             assert cell.metadata.get("jupyter") == {"source_hidden": True}, cell.source
+            assert (
+                "hide-cell" not in tags or cell.metadata["mystnb"]["code_prompt_show"]
+            )
 
 
 def test_only_the_five_exercises_of_d2l_have_numbers(notebook, request):

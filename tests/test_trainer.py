@@ -101,8 +101,7 @@ def test_lazy_layers_are_given_shapes_and_nothing_else():
     model.net[1] = nn.LazyBatchNorm2d()
     trainer.prepare_data(Pictures())
     trainer.prepare_model(model)
-    assert not model.net[1].running_mean.any()
-    assert model.net[1].num_batches_tracked == 0
+    assert not model.net[1].running_mean.any() and model.net[1].num_batches_tracked == 0
 
 
 def test_averages_count_every_example_once():
@@ -186,6 +185,9 @@ def test_gradients_are_clipped():
     free = distance(0)
     assert free > 1e-2 and distance(1e6) == free
     assert distance(1e-3) == pytest.approx(1e-3, rel=1e-3)
+    for limit in (-1, math.nan):
+        with pytest.raises(ValueError, match=f"^gradient_clip_val={limit}: exp"):
+            Trainer(**QUIET | {"gradient_clip_val": limit})
 
 
 def test_the_seed_decides_order_and_dropout():
