@@ -166,8 +166,11 @@ def against_torchvision(trainer: Trainer, n: int = 16) -> dict[str, Any]:
 def main() -> None:
     trainer = Trainer(progress=False)
     device = trainer.device
-    ours = partial(images_per_second, our_steps(trainer), device, STEPS)
-    rates = by_turns({"d2l": partial(d2l_images_per_second, device), "ours": ours})
+    single = Trainer(progress=False, precision="32-true")  # as D2L's way
+    ways = {"d2l": partial(d2l_images_per_second, device)}
+    for name, ours in {"ours": trainer, "ours_32_true": single}.items():
+        ways[name] = partial(images_per_second, our_steps(ours), device, STEPS)
+    rates = by_turns(ways)
     ratios = np.divide(rates["ours"], rates["d2l"]).tolist()
     result = provenance(device, trainer.precision)
     result |= {"turns": TURNS, "steps_a_turn": STEPS, "images_per_second": rates}

@@ -68,8 +68,7 @@ const DenseNetPicture = (() => {
       x: x(i), width: wide, y: Math.min(y(amount), bottom - 1), height: Math.max(1, bottom - y(amount)),
     });
 
-    const marks = ticks(most, height / 60);
-    const unit = shows === "activations" ? "B" : "";
+    const [marks, unit] = [ticks(most, height / 60), shows === "activations" ? "B" : ""];
     place(svg, "grid", "line", marks, (mark) => ({ x1: left, x2: width, y1: y(mark), y2: y(mark) }));
     place(svg, "ticks", "text", marks, (mark) =>
       ({ x: left - 6, y: y(mark) + 4, text: short(mark, unit) }));
@@ -81,7 +80,8 @@ const DenseNetPicture = (() => {
     svg.dataset.shows = shows;
     // Of the channels, those that the layer itself adds.
     const adding = layers.flatMap((layer, i) => shows === "channels" && isDense(layer) ? [i] : []);
-    place(svg, "added", "rect", adding, (i) => box(i, state.growth_rate));
+    const high = box(0, state.growth_rate).height;
+    place(svg, "added", "rect", adding, (i) => ({ ...box(i, all[i]), height: high }));
     const outline = old.map((amount, i) => `V${y(amount)}H${x(i) + step}`).join("");
     place(svg, "baseline", "path", outline ? [outline] : [], (d) =>
       ({ d: `M${left} ${bottom}${d}V${bottom}` }));
