@@ -199,7 +199,7 @@ def check_log_rmse(function: Callable) -> None:
 
 
 def check_mlp(function: Callable) -> None:
-    """(inputs, k, L) -> parameters of a dense perceptron. Chapter: housing."""
+    """(inputs, k, L) -> parameters of a dense MLP. Chapter: housing."""
     n, k, L = 250, 8, 3
     weights, head = k * (n + (n + k) + (n + 2 * k)), n + 3 * k + 1
     mistakes = {
