@@ -49,6 +49,9 @@ def main():
         # reads changed pages only: without this it would pass.
         shutil.rmtree(folder / "_build" / ".doctrees", ignore_errors=True)
         sys.exit("The book was not built: see the warnings above.")
+    # Sphinx copies these only where a page has changed.
+    static = folder / "_build" / "html" / "_static"
+    shutil.copytree(ROOT / "book" / "static", static, dirs_exist_ok=True)
     html = BUILD / "html"
     if wanted == "0":
         html = BUILD / "html-no-solutions"
