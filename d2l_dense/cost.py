@@ -144,16 +144,15 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
     kept, before, gradients, moments = 0, tuple(image), 4 * counted.parameters, []
     for row in counted.by_stage():
         (c, h, w), read, made = row.shape, prod(before), prod(row.shape)
-        layers = 0  # numbers that a block keeps, if lean: all but its last output
+        outputs = 0  # of a block's layers but the last: what is kept if lean
         if row.name.startswith("block"):  # its last layer goes backward first
             last, narrow = (c - k) * h * w, inner * h * w  # read, made by 1x1
             each = k + inner if net["memory"] == "shared" else k
-            layers = ((c - before[0]) // k * each - k) * h * w
-            needed = made + (narrow or last)  # gradients: the block's, the layer's
-            if lean:  # input, ReLU's output, gradient; or both convolutions'
-                both = inner and net["memory"] == "checkpoint"
-                needed = 3 * max(last, narrow)
-                needed = made + max(needed, both and 2 * last + 4 * narrow)
+            outputs = ((c - before[0]) // k * each - k) * h * w
+            again = 3 * max(last, narrow)  # input, ReLU's output, gradient
+            if inner and net["memory"] == "checkpoint":  # of both convolutions
+                again = max(again, 2 * last + 4 * narrow)
+            needed = made + (again if lean else narrow or last)  # made: its gradient
         elif row.name != "stem":  # two gradients; lean: what ReLU and pooling give, too
             needed = 3 * read + before[0] * h * w if lean else 2 * read
         elif net["stem"] == "cifar":
@@ -161,7 +160,7 @@ def peak(config: dict, input_shape: tuple, *, states=1, bytes_per_element=4) -> 
         else:  # lean: convolution, BN, a gradient; output, gradient, indices of 8 bytes
             full = c * -(-before[1] // 2) * -(-before[2] // 2)  # before the pooling
             needed = 3 * full + 4 * made if lean else full + made
-        kept += size * layers if lean else row.activation_bytes
+        kept += size * outputs if lean else row.activation_bytes
         moments.append((row.name, gradients, kept + size * needed))
         kept += size * made if lean else 0  # the next stage reads it
         gradients -= 4 * row.parameters

@@ -91,9 +91,8 @@ def test_what_the_pages_hide_is_folded_in_jupyter(notebook):
     for cell in code_cells(notebook):
         if tags := hidden & {*cell.metadata.get("tags", [])}:
             assert cell.metadata.get("jupyter") == {"source_hidden": True}, cell.source
-            assert (
-                "hide-cell" not in tags or cell.metadata["mystnb"]["code_prompt_show"]
-            )
+            prompt = cell.metadata.get("mystnb", {}).get("code_prompt_show")
+            assert prompt or "hide-cell" not in tags, cell.source
 
 
 def test_only_the_five_exercises_of_d2l_have_numbers(notebook, request):

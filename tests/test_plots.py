@@ -34,7 +34,7 @@ def test_words_go_left_and_figures_right_in_one_line():
 
 
 def test_a_column_of_figures_is_known_by_its_cells():
-    for cell in ("-0.002", "+0.1", "−3", "56 × 56", "1.04 (0.90 to 1.10)"):
+    for cell in ("-0.002", "< 0.001", "−3", "56 × 56", "1.04 (0.90 to 1.10)"):
         assert "---:" in plots.table(["", ""], [["a", "–"], ["b", cell]])
     for cell in ("(1×1, 3×3) × 6", "+0.2 (95 % interval of several words): no", ""):
         assert "---:" not in plots.table(["", ""], [["a", "–"], ["b", cell]])
