@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 # Wong's (2011) colours, told apart by people who do not see red and green alike.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#767676"  # of an interval that includes zero
-_NUMBER = re.compile(r"(?:< )?[-+−]?\d.{0,30}")  # "0.93 ± 0.01 (n = 3)", too
+_NUMBER = re.compile(r"(?:<\s)?[-+−]?\d.{0,30}")  # "0.93 ± 0.01 (n = 3)", too
 
 
 def use_style() -> None:
